@@ -1,0 +1,6 @@
+//! mdlc: a declarative model compiler.
+
+pub mod diag;
+pub mod dtype;
+pub mod source;
+pub mod span;

@@ -1,0 +1,3 @@
+//! The `mdlc` program.
+
+fn main() {}
