@@ -3,5 +3,9 @@
 pub mod diag;
 pub mod dim;
 pub mod dtype;
+pub mod graph;
+pub mod loops;
+pub mod ops;
 pub mod source;
 pub mod span;
+pub mod tensor;

@@ -92,11 +92,7 @@ impl Dim {
 
     /// Long division by the leading (greatest) term; all or nothing, so that the rest of a
     /// division that fails is the dividend itself.
-    fn split_by_polynomial(
-        &self,
-        divisor: &Dim,
-        terms: &[(Monomial, i64)],
-    ) -> Result<(Dim, Dim), DimError> {
+    fn split_by_polynomial(&self, divisor: &Dim, terms: &[(Monomial, i64)]) -> Result<(Dim, Dim), DimError> {
         let Some((lead, lead_coefficient)) = terms.iter().max_by_key(|(m, _)| degree_key(m)) else {
             return Err(DimError::DivisionByZero);
         };

@@ -156,9 +156,7 @@ impl Dim {
         }
     }
 
-    pub(crate) fn from_terms(
-        terms: impl IntoIterator<Item = (Monomial, i64)>,
-    ) -> Result<Dim, DimError> {
+    pub(crate) fn from_terms(terms: impl IntoIterator<Item = (Monomial, i64)>) -> Result<Dim, DimError> {
         let mut sum: BTreeMap<Monomial, i64> = BTreeMap::new();
         for (monomial, coefficient) in terms {
             let slot = sum.entry(monomial).or_insert(0);

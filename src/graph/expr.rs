@@ -1,0 +1,219 @@
+//! Scalar expressions: hash-consed, typed, reducer-free.
+
+use crate::dim::Dim;
+use crate::dtype::DType;
+use crate::ops::scalar::{BinaryOp, UnaryOp};
+use crate::span::Span;
+use indexmap::IndexSet;
+
+/// An expression of an [`Exprs`] arena. Operands have smaller ids than what uses them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ExprId(pub u32);
+
+/// The position of a [`super::ir::Recur`] or of one axis of a [`super::ir::Region`],
+/// unique in a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct VarId(pub u32);
+
+/// A literal. Reals are kept as bits so that expressions can be hashed; NaNs are equal to
+/// themselves here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Literal {
+    /// A real of type f32, f64 (the bits of the f64; exactly representable in its type).
+    Real(u64),
+    /// An integer of type i32 or i64.
+    Int(i64),
+    /// A truth value.
+    Bool(bool),
+}
+
+/// One scalar operation.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Expr {
+    /// A literal.
+    Const(Literal),
+    /// Index `k`: an iterate axis for `k < iterate.len()`, a reduce axis after that. i64.
+    Index(u32),
+    /// The position of an enclosing recurrence or region. i64.
+    Var(VarId),
+    /// A size. i64.
+    Dim(Dim),
+    /// An element of operand `port`, one index expression (i64) per axis.
+    Read(Read),
+    /// A unary operation.
+    Unary(UnaryOp, ExprId),
+    /// A binary operation on equal types.
+    Binary(BinaryOp, ExprId, ExprId),
+    /// `condition ? then : otherwise`; only the branch taken reads.
+    Select(ExprId, ExprId, ExprId),
+    /// Conversion: to a float rounds to nearest even; from a float to an integer truncates
+    /// towards zero and saturates, NaN gives 0; to bool is `!= 0`.
+    Cast(ExprId),
+}
+
+/// A read of an operand.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Read {
+    /// Which operand of the node.
+    pub port: u32,
+    /// One per axis of the operand.
+    pub index: Vec<ExprId>,
+    /// The value where any index is outside; without it that is an error of the call.
+    pub otherwise: Option<ExprId>,
+    /// Where it is written.
+    pub span: Span,
+}
+
+/// An arena of expressions, each with its type.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Exprs {
+    nodes: IndexSet<(Expr, DType)>,
+}
+
+impl Exprs {
+    /// An empty arena.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The id of an expression, new or known.
+    pub fn add(&mut self, expr: Expr, dtype: DType) -> ExprId {
+        ExprId(self.nodes.insert_full((expr, dtype)).0 as u32)
+    }
+
+    /// The expression of an id.
+    pub fn get(&self, id: ExprId) -> &Expr {
+        &self.nodes[id.0 as usize].0
+    }
+
+    /// The type of an expression.
+    pub fn dtype(&self, id: ExprId) -> DType {
+        self.nodes[id.0 as usize].1
+    }
+
+    /// Number of expressions.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// All expressions, operands first.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (ExprId, &Expr, DType)> {
+        self.nodes.iter().enumerate().map(|(i, (e, t))| (ExprId(i as u32), e, *t))
+    }
+
+    /// An integer literal of type i64.
+    pub fn int(&mut self, value: i64) -> ExprId {
+        self.add(Expr::Const(Literal::Int(value)), DType::I64)
+    }
+
+    /// A truth value.
+    pub fn bool(&mut self, value: bool) -> ExprId {
+        self.add(Expr::Const(Literal::Bool(value)), DType::Bool)
+    }
+
+    /// A real literal of type f32 or f64, rounded to it.
+    pub fn real(&mut self, value: f64, dtype: DType) -> ExprId {
+        let value = if dtype == DType::F32 { f64::from(value as f32) } else { value };
+        self.add(Expr::Const(Literal::Real(value.to_bits())), dtype)
+    }
+
+    /// Index `k`.
+    pub fn index(&mut self, k: usize) -> ExprId {
+        self.add(Expr::Index(k as u32), DType::I64)
+    }
+
+    /// A size; constants become integer literals.
+    pub fn dim(&mut self, dim: &Dim) -> ExprId {
+        match dim.as_const() {
+            Some(value) => self.int(value),
+            None => self.add(Expr::Dim(dim.clone()), DType::I64),
+        }
+    }
+
+    /// A unary operation; the type follows from the op.
+    pub fn unary(&mut self, op: UnaryOp, a: ExprId) -> ExprId {
+        let dtype = op.result(self.dtype(a));
+        self.add(Expr::Unary(op, a), dtype)
+    }
+
+    /// A binary operation; the type follows from the op.
+    pub fn binary(&mut self, op: BinaryOp, a: ExprId, b: ExprId) -> ExprId {
+        let dtype = op.result(self.dtype(a));
+        self.add(Expr::Binary(op, a, b), dtype)
+    }
+
+    /// A selection; both branches have one type.
+    pub fn select(&mut self, condition: ExprId, then: ExprId, otherwise: ExprId) -> ExprId {
+        let dtype = self.dtype(then);
+        self.add(Expr::Select(condition, then, otherwise), dtype)
+    }
+
+    /// A conversion, or the expression itself where it has that type already.
+    pub fn cast(&mut self, a: ExprId, dtype: DType) -> ExprId {
+        if self.dtype(a) == dtype { a } else { self.add(Expr::Cast(a), dtype) }
+    }
+
+    /// The direct operands of an expression, in order.
+    pub fn operands(&self, id: ExprId) -> Vec<ExprId> {
+        match self.get(id) {
+            Expr::Const(_) | Expr::Index(_) | Expr::Var(_) | Expr::Dim(_) => Vec::new(),
+            Expr::Read(read) => read.index.iter().copied().chain(read.otherwise).collect(),
+            Expr::Unary(_, a) | Expr::Cast(a) => vec![*a],
+            Expr::Binary(_, a, b) => vec![*a, *b],
+            Expr::Select(c, a, b) => vec![*c, *a, *b],
+        }
+    }
+
+    /// Copies expression `id` of `source` into this arena with its leaves replaced.
+    ///
+    /// `leaf` is asked for every index, variable, dimension and read before the default (a plain
+    /// copy) applies; what it returns must have the leaf's type. Operands of a read that `leaf`
+    /// replaces are copied first and passed to it.
+    pub fn import(
+        &mut self,
+        source: &Exprs,
+        roots: &[ExprId],
+        leaf: &mut dyn FnMut(&mut Exprs, &Expr, DType) -> Option<ExprId>,
+    ) -> Vec<ExprId> {
+        let mut needed = vec![false; source.len()];
+        for root in roots {
+            needed[root.0 as usize] = true;
+        }
+        for (id, _, _) in source.iter().rev() {
+            if needed[id.0 as usize] {
+                for operand in source.operands(id) {
+                    needed[operand.0 as usize] = true;
+                }
+            }
+        }
+        let mut copied: Vec<Option<ExprId>> = vec![None; source.len()];
+        for (id, expr, dtype) in source.iter() {
+            if !needed[id.0 as usize] {
+                continue;
+            }
+            let at = |id: &ExprId| copied[id.0 as usize].expect("invariant: operands precede users");
+            let moved = match expr {
+                Expr::Const(_) | Expr::Index(_) | Expr::Var(_) | Expr::Dim(_) => expr.clone(),
+                Expr::Read(read) => Expr::Read(Read {
+                    port: read.port,
+                    index: read.index.iter().map(at).collect(),
+                    otherwise: read.otherwise.as_ref().map(at),
+                    span: read.span,
+                }),
+                Expr::Unary(op, a) => Expr::Unary(*op, at(a)),
+                Expr::Cast(a) => Expr::Cast(at(a)),
+                Expr::Binary(op, a, b) => Expr::Binary(*op, at(a), at(b)),
+                Expr::Select(c, a, b) => Expr::Select(at(c), at(a), at(b)),
+            };
+            let is_leaf = matches!(moved, Expr::Index(_) | Expr::Var(_) | Expr::Dim(_) | Expr::Read(_));
+            let replaced = if is_leaf { leaf(self, &moved, dtype) } else { None };
+            copied[id.0 as usize] = Some(replaced.unwrap_or_else(|| self.add(moved, dtype)));
+        }
+        roots.iter().map(|id| copied[id.0 as usize].expect("invariant: roots are needed")).collect()
+    }
+}

@@ -1,0 +1,276 @@
+//! The loop IR.
+//!
+//! # Semantics
+//!
+//! A [`LoopProgram`] mirrors the graph program: one [`LoopFunc`] per function, callees first.
+//! A function is a list of statements over buffers and scalar expressions. Expressions live in
+//! one hash-consed arena per function and are evaluated anew by each statement that uses them,
+//! in its place: loads see what earlier statements stored. All expressions are *eager and safe*:
+//! the lowering has proved or guarded every load (an address outside its buffer is never
+//! evaluated, not even in the branch of a `Select` that is not taken) and every integer division
+//! (the divisor is never zero).
+//!
+//! Index arithmetic is i64. Offsets and strides count elements.
+//!
+//! A [`LoopKind::Vector`] loop promises: iterations may run in lanes; what the body stores at one
+//! iteration no other iteration loads or stores; locals declared outside are changed by
+//! [`Stmt::Reduce`] only. A [`LoopKind::Parallel`] loop promises the same for whole iterations
+//! and never reduces into an outer local, so a task range may be given to each thread.
+
+use crate::dim::Dim;
+use crate::dtype::DType;
+use crate::graph::expr::Literal;
+use crate::graph::ir::{DimCheck, Signature};
+use crate::ops::scalar::{BinaryOp, UnaryOp};
+use crate::span::Span;
+use crate::tensor::Tensor;
+use indexmap::IndexSet;
+use std::sync::Arc;
+
+/// A buffer of a [`LoopFunc`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BufferId(pub u32);
+
+/// An expression of a [`LoopFunc`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ScalarId(pub u32);
+
+/// A loop variable of a [`LoopFunc`], i64.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LoopVar(pub u32);
+
+/// A scalar variable of a [`LoopFunc`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Local(pub u32);
+
+/// An entry of [`LoopProgram::sites`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SiteId(pub u32);
+
+/// A scalar expression.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Scalar {
+    /// A literal.
+    Const(Literal),
+    /// A size, from the dims argument of the call.
+    Dim(Dim),
+    /// The value of an enclosing loop.
+    Var(LoopVar),
+    /// The value of a variable.
+    Local(Local),
+    /// Element `index` of a buffer.
+    Load(BufferId, ScalarId),
+    /// A unary operation.
+    Unary(UnaryOp, ScalarId),
+    /// A binary operation.
+    Binary(BinaryOp, ScalarId, ScalarId),
+    /// Both sides are evaluated.
+    Select(ScalarId, ScalarId, ScalarId),
+    /// A conversion, as [`crate::graph::expr::Expr::Cast`].
+    Cast(ScalarId),
+}
+
+/// The expressions of a function, operands first.
+#[derive(Clone, Debug, Default)]
+pub struct Scalars {
+    nodes: IndexSet<(Scalar, DType)>,
+}
+
+impl Scalars {
+    /// The id of an expression, new or known.
+    pub fn add(&mut self, scalar: Scalar, dtype: DType) -> ScalarId {
+        ScalarId(self.nodes.insert_full((scalar, dtype)).0 as u32)
+    }
+
+    /// The expression of an id.
+    pub fn get(&self, id: ScalarId) -> &Scalar {
+        &self.nodes[id.0 as usize].0
+    }
+
+    /// The type of an expression.
+    pub fn dtype(&self, id: ScalarId) -> DType {
+        self.nodes[id.0 as usize].1
+    }
+
+    /// Number of expressions.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+}
+
+/// How a loop's iterations may be run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LoopKind {
+    /// In order.
+    Serial,
+    /// In lanes; see the module docs.
+    Vector,
+    /// In any order, by any thread; see the module docs.
+    Parallel,
+}
+
+/// A statement; its fields are named by what they hold.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the fields say what they are; the variants say what they do")]
+pub enum Stmt {
+    /// `for var in 0..extent`, or from `extent - 1` down when `reverse`.
+    For { var: LoopVar, extent: ScalarId, reverse: bool, kind: LoopKind, body: Vec<Stmt> },
+    /// Declares a variable, or assigns it anew in the scope where it was declared.
+    Set { local: Local, value: ScalarId },
+    /// `local = reducer(local, value)`; the order of a Vector loop's lanes is fixed but not given.
+    Reduce { local: Local, op: BinaryOp, value: ScalarId },
+    /// `buffer[index] = value`.
+    Store { buffer: BufferId, index: ScalarId, value: ScalarId },
+    /// A branch.
+    If { condition: ScalarId, then: Vec<Stmt>, otherwise: Vec<Stmt> },
+    /// Where `condition` holds, records the site with `values` (i64, at most 8) as the error of
+    /// the call and makes the whole call return a failure status.
+    Fail { condition: ScalarId, site: SiteId, values: Vec<ScalarId> },
+    /// Calls function `func` of the program with a pointer per argument and result.
+    Call { func: usize, args: Vec<Pointer>, results: Vec<Pointer> },
+    /// A leaf kernel.
+    Kernel(Box<Kernel>),
+}
+
+/// Element `offset` of a buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Pointer {
+    /// The buffer.
+    pub buffer: BufferId,
+    /// Offset in elements, i64.
+    pub offset: ScalarId,
+}
+
+/// A leaf kernel: a unit of work that a back end may emit by special means.
+///
+/// Its meaning is that of the loop nest in its documentation; the interpreter runs that nest.
+#[derive(Clone, Debug)]
+pub enum Kernel {
+    /// See [`Gemm`].
+    Gemm(Gemm),
+}
+
+/// `for i in 0..m, j in 0..n: acc = sum over p in 0..k of lhs[i, p] * rhs[p, j];`
+/// `out[i, j] = epilogue(i, j, acc)`, all f32, the sum in order of `p` with fused multiply-add.
+///
+/// The result does not overlap the operands or what the epilogue loads.
+#[derive(Clone, Debug)]
+pub struct Gemm {
+    /// Rows.
+    pub m: ScalarId,
+    /// Columns.
+    pub n: ScalarId,
+    /// Contracted size.
+    pub k: ScalarId,
+    /// `lhs[i, p]` lies at `offset + i * strides.0 + p * strides.1`.
+    pub lhs: Matrix,
+    /// `rhs[p, j]` lies at `offset + p * strides.0 + j * strides.1`.
+    pub rhs: Matrix,
+    /// `out[i, j]` lies at `offset + i * strides.0 + j * strides.1`.
+    pub out: Matrix,
+    /// Applied to the accumulator.
+    pub epilogue: Option<GemmEpilogue>,
+}
+
+/// A strided matrix in a buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Matrix {
+    /// Where its first element lies.
+    pub at: Pointer,
+    /// Strides in elements, slow axis first.
+    pub strides: (ScalarId, ScalarId),
+}
+
+/// A function of the accumulator at row `i` and column `j`.
+#[derive(Clone, Debug)]
+pub struct GemmEpilogue {
+    /// Stands for `i`.
+    pub row: LoopVar,
+    /// Stands for `j`.
+    pub column: LoopVar,
+    /// Stands for the accumulator.
+    pub acc: Local,
+    /// What is stored.
+    pub value: ScalarId,
+}
+
+/// Where a buffer lives.
+#[derive(Clone, Debug)]
+pub enum BufferKind {
+    /// Argument `k` of the function: read only, passed by pointer.
+    Arg(u32),
+    /// Result `k` of the function, passed by pointer.
+    Result(u32),
+    /// In the arena of the call, at an offset that `buffers` assigns.
+    Temp,
+    /// Data known at compile time.
+    Const(Arc<Tensor>),
+}
+
+/// A buffer.
+#[derive(Clone, Debug)]
+pub struct Buffer {
+    /// Printed name: the user's name for the value, made unique.
+    pub name: String,
+    /// Element type.
+    pub dtype: DType,
+    /// Number of elements.
+    pub elems: Dim,
+    /// Where it lives.
+    pub kind: BufferKind,
+    /// The source line of the value.
+    pub span: Span,
+}
+
+/// One function.
+#[derive(Clone, Debug)]
+pub struct LoopFunc {
+    /// The graph function's name.
+    pub name: Arc<str>,
+    /// Buffers, arguments and results included.
+    pub buffers: Vec<Buffer>,
+    /// Expressions.
+    pub scalars: Scalars,
+    /// Name and type of each local.
+    pub locals: Vec<(String, DType)>,
+    /// Name of each loop variable.
+    pub vars: Vec<String>,
+    /// What it does.
+    pub body: Vec<Stmt>,
+    /// Which function the comments of the printed form name: statement to source line.
+    pub span: Span,
+}
+
+/// What a failed call reports.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// A stable slug, `index-out-of-range`.
+    pub code: &'static str,
+    /// Message with `{0}`, `{1}`, ... for the recorded values.
+    pub message: String,
+    /// Where in the source.
+    pub span: Span,
+}
+
+/// All functions of a program.
+#[derive(Clone, Debug)]
+pub struct LoopProgram {
+    /// Callees before callers.
+    pub functions: Vec<LoopFunc>,
+    /// The function of the entry: arguments are the inputs, then the packed weights' parts;
+    /// results are the outputs.
+    pub entry: usize,
+    /// From weights to the parts of the blob; `None` where nothing is read of the weights.
+    pub bind: Option<usize>,
+    /// What a user sees.
+    pub signature: Signature,
+    /// Checked once per call, before anything else.
+    pub checks: Vec<DimCheck>,
+    /// Sites of [`Stmt::Fail`].
+    pub sites: Vec<Site>,
+}

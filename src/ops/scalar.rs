@@ -1,0 +1,158 @@
+//! Operations on scalars, as PyTorch and ONNX name them.
+
+use crate::dtype::DType;
+
+/// A function of one scalar. The result has the operand's type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum UnaryOp {
+    /// `-x`; integers wrap.
+    Neg,
+    /// Logical negation of a bool.
+    Not,
+    /// Absolute value; integers wrap.
+    Abs,
+    /// -1, 0 or 1; NaN and signed zeros stay.
+    Sign,
+    /// Square root, correctly rounded.
+    Sqrt,
+    /// `1 / sqrt(x)`, two roundings.
+    Rsqrt,
+    /// Natural exponential.
+    Exp,
+    /// `exp(x) - 1`.
+    Expm1,
+    /// Natural logarithm.
+    Log,
+    /// `log(1 + x)`.
+    Log1p,
+    /// Sine, radians.
+    Sin,
+    /// Cosine, radians.
+    Cos,
+    /// Tangent, radians.
+    Tan,
+    /// Hyperbolic tangent.
+    Tanh,
+    /// `1 / (1 + exp(-x))`.
+    Sigmoid,
+    /// Error function.
+    Erf,
+    /// Towards minus infinity.
+    Floor,
+    /// Towards plus infinity.
+    Ceil,
+    /// To nearest, ties to even.
+    Round,
+    /// Towards zero.
+    Trunc,
+}
+
+/// A function of two scalars of one type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum BinaryOp {
+    /// Sum; integers wrap.
+    Add,
+    /// Difference; integers wrap.
+    Sub,
+    /// Product; integers wrap.
+    Mul,
+    /// Real quotient; floats only.
+    Div,
+    /// Quotient rounded down; integers only. A zero divisor is an error of the call.
+    FloorDiv,
+    /// Remainder with the divisor's sign; integers only. A zero divisor is an error of the call.
+    Mod,
+    /// Power; floats only, as IEEE `pow`.
+    Pow,
+    /// The smaller; NaN wins.
+    Min,
+    /// The larger; NaN wins.
+    Max,
+    /// Equal.
+    Eq,
+    /// Not equal.
+    Ne,
+    /// Less.
+    Lt,
+    /// At most.
+    Le,
+    /// Greater.
+    Gt,
+    /// At least.
+    Ge,
+    /// Both; bools only.
+    And,
+    /// Either; bools only.
+    Or,
+}
+
+impl UnaryOp {
+    /// The type of the result for an operand type.
+    pub fn result(self, operand: DType) -> DType {
+        operand
+    }
+
+    /// Name as printed and as written in the language.
+    pub const fn name(self) -> &'static str {
+        match self {
+            UnaryOp::Neg => "neg",
+            UnaryOp::Not => "not",
+            UnaryOp::Abs => "abs",
+            UnaryOp::Sign => "sign",
+            UnaryOp::Sqrt => "sqrt",
+            UnaryOp::Rsqrt => "rsqrt",
+            UnaryOp::Exp => "exp",
+            UnaryOp::Expm1 => "expm1",
+            UnaryOp::Log => "log",
+            UnaryOp::Log1p => "log1p",
+            UnaryOp::Sin => "sin",
+            UnaryOp::Cos => "cos",
+            UnaryOp::Tan => "tan",
+            UnaryOp::Tanh => "tanh",
+            UnaryOp::Sigmoid => "sigmoid",
+            UnaryOp::Erf => "erf",
+            UnaryOp::Floor => "floor",
+            UnaryOp::Ceil => "ceil",
+            UnaryOp::Round => "round",
+            UnaryOp::Trunc => "trunc",
+        }
+    }
+}
+
+impl BinaryOp {
+    /// The type of the result for operands of one type.
+    pub fn result(self, operand: DType) -> DType {
+        if self.is_comparison() { DType::Bool } else { operand }
+    }
+
+    /// Whether the result is a truth value of ordered operands.
+    pub const fn is_comparison(self) -> bool {
+        matches!(
+            self,
+            BinaryOp::Eq | BinaryOp::Ne | BinaryOp::Lt | BinaryOp::Le | BinaryOp::Gt | BinaryOp::Ge
+        )
+    }
+
+    /// Name as printed; operators as written.
+    pub const fn name(self) -> &'static str {
+        match self {
+            BinaryOp::Add => "+",
+            BinaryOp::Sub => "-",
+            BinaryOp::Mul => "*",
+            BinaryOp::Div => "/",
+            BinaryOp::FloorDiv => "//",
+            BinaryOp::Mod => "%",
+            BinaryOp::Pow => "**",
+            BinaryOp::Min => "min",
+            BinaryOp::Max => "max",
+            BinaryOp::Eq => "==",
+            BinaryOp::Ne => "!=",
+            BinaryOp::Lt => "<",
+            BinaryOp::Le => "<=",
+            BinaryOp::Gt => ">",
+            BinaryOp::Ge => ">=",
+            BinaryOp::And => "and",
+            BinaryOp::Or => "or",
+        }
+    }
+}
