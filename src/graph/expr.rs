@@ -51,8 +51,8 @@ pub enum Expr {
     Cast(ExprId),
 }
 
-/// A read of an operand.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// A read of an operand. Equality ignores the place, so that equal reads are one expression.
+#[derive(Clone, Debug)]
 pub struct Read {
     /// Which operand of the node.
     pub port: u32,
@@ -62,6 +62,20 @@ pub struct Read {
     pub otherwise: Option<ExprId>,
     /// Where it is written.
     pub span: Span,
+}
+
+impl PartialEq for Read {
+    fn eq(&self, other: &Read) -> bool {
+        (self.port, &self.index, self.otherwise) == (other.port, &other.index, other.otherwise)
+    }
+}
+
+impl Eq for Read {}
+
+impl std::hash::Hash for Read {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        (self.port, &self.index, self.otherwise).hash(state);
+    }
 }
 
 /// An arena of expressions, each with its type.

@@ -243,6 +243,8 @@ pub enum Role {
 pub struct View {
     /// Of the first point.
     pub offset: Dim,
+    /// What each enclosing position adds to the offset.
+    pub vars: Vec<(VarId, Dim)>,
     /// Per `iterate` axis.
     pub iterate: Vec<Dim>,
     /// Per contracted axis.
