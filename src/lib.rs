@@ -6,6 +6,7 @@ pub mod dtype;
 pub mod graph;
 pub mod loops;
 pub mod ops;
+pub mod passes;
 pub mod source;
 pub mod span;
 pub mod tensor;

@@ -183,35 +183,23 @@ impl Exprs {
         }
     }
 
-    /// Copies expression `id` of `source` into this arena with its leaves replaced.
-    ///
-    /// `leaf` is asked for every index, variable, dimension and read before the default (a plain
-    /// copy) applies; what it returns must have the leaf's type. Operands of a read that `leaf`
-    /// replaces are copied first and passed to it.
-    pub fn import(
+    /// Copies what `roots` reach in `source` into this arena, operands first, and returns the new
+    /// roots. `visit` gets every expression with its operands already moved and adds what it
+    /// likes in its place; the type must stay.
+    pub fn map(
         &mut self,
         source: &Exprs,
         roots: &[ExprId],
-        leaf: &mut dyn FnMut(&mut Exprs, &Expr, DType) -> Option<ExprId>,
+        visit: &mut dyn FnMut(&mut Exprs, Expr, DType) -> ExprId,
     ) -> Vec<ExprId> {
-        let mut needed = vec![false; source.len()];
-        for root in roots {
-            needed[root.0 as usize] = true;
-        }
-        for (id, _, _) in source.iter().rev() {
-            if needed[id.0 as usize] {
-                for operand in source.operands(id) {
-                    needed[operand.0 as usize] = true;
-                }
-            }
-        }
-        let mut copied: Vec<Option<ExprId>> = vec![None; source.len()];
+        let needed = source.reachable(roots);
+        let mut moved: Vec<Option<ExprId>> = vec![None; source.len()];
         for (id, expr, dtype) in source.iter() {
             if !needed[id.0 as usize] {
                 continue;
             }
-            let at = |id: &ExprId| copied[id.0 as usize].expect("invariant: operands precede users");
-            let moved = match expr {
+            let at = |id: &ExprId| moved[id.0 as usize].expect("invariant: operands precede users");
+            let expr = match expr {
                 Expr::Const(_) | Expr::Index(_) | Expr::Var(_) | Expr::Dim(_) => expr.clone(),
                 Expr::Read(read) => Expr::Read(Read {
                     port: read.port,
@@ -224,10 +212,39 @@ impl Exprs {
                 Expr::Binary(op, a, b) => Expr::Binary(*op, at(a), at(b)),
                 Expr::Select(c, a, b) => Expr::Select(at(c), at(a), at(b)),
             };
-            let is_leaf = matches!(moved, Expr::Index(_) | Expr::Var(_) | Expr::Dim(_) | Expr::Read(_));
-            let replaced = if is_leaf { leaf(self, &moved, dtype) } else { None };
-            copied[id.0 as usize] = Some(replaced.unwrap_or_else(|| self.add(moved, dtype)));
+            moved[id.0 as usize] = Some(visit(self, expr, dtype));
         }
-        roots.iter().map(|id| copied[id.0 as usize].expect("invariant: roots are needed")).collect()
+        roots.iter().map(|id| moved[id.0 as usize].expect("invariant: roots are reachable")).collect()
+    }
+
+    /// [`Exprs::map`] that replaces leaves only: indices, positions, dimensions and reads for
+    /// which `leaf` gives something.
+    pub fn import(
+        &mut self,
+        source: &Exprs,
+        roots: &[ExprId],
+        leaf: &mut dyn FnMut(&mut Exprs, &Expr, DType) -> Option<ExprId>,
+    ) -> Vec<ExprId> {
+        self.map(source, roots, &mut |exprs, expr, dtype| {
+            let is_leaf = matches!(expr, Expr::Index(_) | Expr::Var(_) | Expr::Dim(_) | Expr::Read(_));
+            let replaced = if is_leaf { leaf(exprs, &expr, dtype) } else { None };
+            replaced.unwrap_or_else(|| exprs.add(expr, dtype))
+        })
+    }
+
+    /// For each expression, whether the roots use it.
+    pub fn reachable(&self, roots: &[ExprId]) -> Vec<bool> {
+        let mut needed = vec![false; self.len()];
+        for root in roots {
+            needed[root.0 as usize] = true;
+        }
+        for (id, _, _) in self.iter().rev() {
+            if needed[id.0 as usize] {
+                for operand in self.operands(id) {
+                    needed[operand.0 as usize] = true;
+                }
+            }
+        }
+        needed
     }
 }

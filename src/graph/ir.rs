@@ -157,6 +157,21 @@ pub struct Recur {
     pub body: Graph,
 }
 
+impl Recur {
+    /// Adds an argument behind the captures; the caller inserts the operand at
+    /// `captures - 1`.
+    pub fn insert_capture(&mut self, ty: TensorType, span: Span) -> Value {
+        let value = self.body.add_arg(ty, span, None);
+        self.body.args.pop();
+        self.body.args.insert(self.captures, value.node);
+        self.captures += 1;
+        for (k, arg) in self.body.args.iter().enumerate() {
+            self.body.dag[*arg].op = Op::Arg(k as u32);
+        }
+        value
+    }
+}
+
 /// One sequence of a [`Recur`].
 #[derive(Clone, Debug)]
 pub struct Sequence {
@@ -428,6 +443,37 @@ impl Graph {
 }
 
 impl Index {
+    /// All roots in `exprs`, in the order of [`Index::set_roots`].
+    pub fn roots(&self) -> Vec<ExprId> {
+        let reduce = self.reduce.iter().flat_map(|r| [r.filter, r.otherwise]);
+        [Some(self.body), self.guard].into_iter().chain(reduce).flatten().collect()
+    }
+
+    /// Replaces the expressions: `roots` are what [`Index::roots`] gave, moved to `exprs`.
+    pub fn set_roots(&mut self, exprs: Exprs, roots: &[ExprId]) {
+        let mut roots = roots.iter().copied();
+        let mut next = || roots.next().expect("invariant: as many roots as before");
+        self.exprs = exprs;
+        self.body = next();
+        if self.guard.is_some() {
+            self.guard = Some(next());
+        }
+        if let Some(reduce) = &mut self.reduce {
+            if reduce.filter.is_some() {
+                reduce.filter = Some(next());
+            }
+            if reduce.otherwise.is_some() {
+                reduce.otherwise = Some(next());
+            }
+        }
+    }
+
+    /// Extents of all indices, iterate axes first.
+    pub fn extents(&self) -> Vec<Dim> {
+        let reduce = self.reduce.iter().flat_map(|r| &r.axes);
+        self.iterate.iter().chain(reduce).map(|axis| axis.extent.clone()).collect()
+    }
+
     /// The element type of the result.
     pub fn result_dtype(&self) -> DType {
         let body = self.exprs.dtype(self.body);

@@ -30,5 +30,6 @@
 //! [`ir::Recur`] runs its region once per position of its sequences; [`ir::Region`] is the same
 //! without carries and in any order. [`verify`] states and checks all invariants.
 
+pub mod affine;
 pub mod expr;
 pub mod ir;

@@ -1,0 +1,167 @@
+//! Packing: weights on the right of a product are laid out as the kernels read them.
+//!
+//! A product wants its right operand with the N axes contiguous. A weight that lies the other way
+//! round (`[out, in]`, as published checkpoints have it) is rearranged into `[batch, k, n]` by an
+//! ordinary index op; since it depends on weights alone, it runs once, when weights are bound.
+
+use super::Changed;
+use super::bindtime::{bind_time_args, bind_time_nodes};
+use crate::dim::Dim;
+use crate::dtype::DType;
+use crate::graph::affine::{Affine, Leaf, Ranges, build, divide};
+use crate::graph::expr::{Expr, Exprs, Read};
+use crate::graph::ir::{Axis, Graph, Index, MatMul, Op, Program, Recur, Role, TensorType, Value};
+use crate::span::Span;
+use petgraph::stable_graph::NodeIndex;
+
+/// Packs right operands that are bind-time values, also inside recurrences.
+pub fn pack(program: &mut Program) -> Changed {
+    let args = bind_time_args(program);
+    let mut changed = false;
+    for (function, args) in program.functions.iter_mut().zip(&args) {
+        changed |= pack_graph(&mut function.graph, args);
+    }
+    Changed::from(changed)
+}
+
+/// An operand in packed form.
+struct Packed {
+    index: Index,
+    shape: Vec<Dim>,
+    /// Strides over the product's iterate axes, then its contracted axes.
+    iterate: Vec<Dim>,
+    contract: Vec<Dim>,
+}
+
+fn pack_graph(graph: &mut Graph, args: &[bool]) -> bool {
+    let mut changed = false;
+    for id in graph.topological() {
+        let known = bind_time_nodes(graph, args);
+        let operands = graph.operands(id);
+        match &graph.node(id).op {
+            Op::MatMul(product) if known.contains(&operands[1].node) => {
+                let span = graph.node(id).span;
+                let Some(packed) = pack_right(product, graph.ty(operands[1]), span) else { continue };
+                let value =
+                    graph.add_index(packed.index, packed.shape, &operands[1..2], span, Some("packed".into()));
+                let mut operands = operands;
+                operands[1] = value;
+                set_right(graph, id, packed.iterate, packed.contract);
+                graph.set_operands(id, &operands);
+                changed = true;
+            }
+            Op::Recur(recur) => {
+                let captured: Vec<bool> =
+                    operands[..recur.captures].iter().map(|v| known.contains(&v.node)).collect();
+                changed |= pack_recur(graph, id, recur.as_ref().clone(), operands, &captured);
+            }
+            _ => {}
+        }
+    }
+    changed
+}
+
+fn set_right(graph: &mut Graph, id: NodeIndex, iterate: Vec<Dim>, contract: Vec<Dim>) {
+    if let Op::MatMul(product) = &mut graph.dag[id].op {
+        product.rhs.offset = Dim::ZERO;
+        product.rhs.iterate = iterate;
+        product.rhs.contract = contract;
+    }
+}
+
+/// Packs captures outside, so that it happens once and not at each step.
+fn pack_recur(
+    graph: &mut Graph,
+    id: NodeIndex,
+    mut recur: Recur,
+    mut operands: Vec<Value>,
+    captured: &[bool],
+) -> bool {
+    let mut changed = false;
+    for inner in recur.body.topological() {
+        let Op::MatMul(product) = &recur.body.node(inner).op else { continue };
+        let mut inputs = recur.body.operands(inner);
+        let Op::Arg(k) = recur.body.node(inputs[1].node).op else { continue };
+        let k = k as usize;
+        if !captured.get(k).copied().unwrap_or(false) {
+            continue;
+        }
+        let span = recur.body.node(inner).span;
+        let Some(packed) = pack_right(product, graph.ty(operands[k]), span) else { continue };
+        let value = graph.add_index(packed.index, packed.shape, &[operands[k]], span, Some("packed".into()));
+        let ty = graph.ty(value).clone();
+        inputs[1] = recur.insert_capture(ty, span);
+        operands.insert(recur.captures - 1, value);
+        set_right(&mut recur.body, inner, packed.iterate, packed.contract);
+        recur.body.set_operands(inner, &inputs);
+        changed = true;
+    }
+    if changed {
+        graph.dag[id].op = Op::Recur(Box::new(recur));
+        graph.set_operands(id, &operands);
+    }
+    changed
+}
+
+/// The packed form of the right operand; `None` where its N axes are contiguous already, or
+/// where its elements cannot be told from strides.
+fn pack_right(product: &MatMul, ty: &TensorType, span: Span) -> Option<Packed> {
+    let n_axes: Vec<usize> = (0..product.iterate.len()).filter(|k| product.roles[*k] == Role::N).collect();
+    let real = |k: &usize| !product.iterate[*k].extent.is(1);
+    let contiguous = n_axes.iter().filter(|k| real(k)).any(|k| product.rhs.iterate[*k].is(1));
+    if contiguous || !n_axes.iter().any(|k| real(k)) || !product.rhs.vars.is_empty() {
+        return None;
+    }
+    let batch = (0..product.iterate.len())
+        .filter(|k| product.roles[*k] == Role::Batch && !product.rhs.iterate[*k].is(0));
+    let order: Vec<(bool, usize)> = batch
+        .map(|k| (false, k))
+        .chain((0..product.contract.len()).map(|k| (true, k)))
+        .chain(n_axes.iter().map(|k| (false, *k)))
+        .collect();
+    let axis = |(contracted, k): (bool, usize)| -> &Axis {
+        if contracted { &product.contract[k] } else { &product.iterate[k] }
+    };
+    let old = |(contracted, k): (bool, usize)| -> &Dim {
+        if contracted { &product.rhs.contract[k] } else { &product.rhs.iterate[k] }
+    };
+    let axes: Vec<Axis> = order.iter().map(|o| axis(*o).clone()).collect();
+    let mut flat = Affine::constant(product.rhs.offset.clone());
+    for (position, o) in order.iter().enumerate() {
+        if !old(*o).is(0) {
+            flat.terms.insert(Leaf::Index(position as u32), old(*o).clone());
+        }
+    }
+    let index = gather(axes.clone(), flat, ty, span)?;
+    let mut iterate = vec![Dim::ZERO; product.iterate.len()];
+    let mut contract = vec![Dim::ZERO; product.contract.len()];
+    let mut stride = Dim::ONE;
+    for (position, (contracted, k)) in order.iter().enumerate().rev() {
+        let slot = if *contracted { &mut contract[*k] } else { &mut iterate[*k] };
+        *slot = stride.clone();
+        stride = stride.mul(&axes[position].extent).ok()?;
+    }
+    let shape = merge_shape(&axes)?;
+    Some(Packed { index, shape, iterate, contract })
+}
+
+/// Shapes have rank 8 at most; a packed operand is one row of numbers to everything else.
+fn merge_shape(axes: &[Axis]) -> Option<Vec<Dim>> {
+    Some(vec![Dim::product(axes.iter().map(|a| &a.extent)).ok()?])
+}
+
+/// The op that reads element `flat` of the operand at every point of `axes`.
+fn gather(axes: Vec<Axis>, flat: Affine, ty: &TensorType, span: Span) -> Option<Index> {
+    let mut exprs = Exprs::new();
+    let ranges = Ranges { indices: axes.iter().map(|a| a.extent.clone()).collect(), ..Ranges::default() };
+    let mut rest = flat;
+    let mut index = Vec::with_capacity(ty.shape.len());
+    for k in 0..ty.shape.len() {
+        let stride = Dim::product(&ty.shape[k + 1..]).ok()?;
+        let (position, remainder) = divide(&exprs, &ranges, &rest, &stride)?;
+        index.push(build(&mut exprs, &position));
+        rest = remainder;
+    }
+    let body = exprs.add(Expr::Read(Read { port: 0, index, otherwise: None, span }), DType::F32);
+    Some(Index { iterate: axes, guard: None, reduce: None, exprs, body })
+}
