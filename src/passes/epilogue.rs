@@ -11,7 +11,7 @@ use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::graph::affine::{Affine, Leaf, Ranges, affine, build, divide};
 use crate::graph::expr::{Expr, ExprId, Exprs, Read};
-use crate::graph::ir::{Epilogue, Graph, Index, MatMul, Op, Program, Role, Value, View};
+use crate::graph::ir::{Axis, Epilogue, Graph, Index, MatMul, Op, Program, Role, Value, View};
 use crate::ops::scalar::BinaryOp;
 use petgraph::stable_graph::NodeIndex;
 
@@ -97,7 +97,7 @@ fn reads_at(
         if read.port != port {
             continue;
         }
-        let points = points_of(product, index, read, shape, ranges)?;
+        let points = points_of(&product.iterate, &index.exprs, read, shape, ranges)?;
         if agreed.as_ref().is_some_and(|known| *known != points) {
             return None;
         }
@@ -106,28 +106,29 @@ fn reads_at(
     agreed
 }
 
-fn points_of(
-    product: &MatMul,
-    index: &Index,
+/// The affine point, per iterate axis of what is read, at which a read of it lies.
+pub fn points_of(
+    iterate: &[Axis],
+    exprs: &Exprs,
     read: &Read,
     shape: &[Dim],
     ranges: &Ranges,
 ) -> Option<Vec<Affine>> {
-    let mut points = Vec::with_capacity(product.iterate.len());
-    for (axes, expr) in axis_groups(&product.iterate, shape)?.into_iter().zip(&read.index) {
-        let mut rest = affine(&index.exprs, *expr)?;
+    let mut points = Vec::with_capacity(iterate.len());
+    for (axes, expr) in axis_groups(iterate, shape)?.into_iter().zip(&read.index) {
+        let mut rest = affine(exprs, *expr)?;
         for k in axes.clone() {
             if k + 1 == axes.end {
                 points.push(rest);
                 break;
             }
-            let inner = Dim::product(product.iterate[k + 1..axes.end].iter().map(|a| &a.extent)).ok()?;
-            let (point, remainder) = divide(&index.exprs, ranges, &rest, &inner)?;
+            let inner = Dim::product(iterate[k + 1..axes.end].iter().map(|a| &a.extent)).ok()?;
+            let (point, remainder) = divide(exprs, ranges, &rest, &inner)?;
             points.push(point);
             rest = remainder;
         }
     }
-    (points.len() == product.iterate.len()).then_some(points)
+    (points.len() == iterate.len()).then_some(points)
 }
 
 /// The product over the reader's axes: each of its axes is the mixed-radix number that the

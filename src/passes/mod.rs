@@ -14,6 +14,7 @@ pub mod hoist;
 pub mod inline;
 pub mod matmul;
 pub mod pack;
+pub mod regions;
 pub mod segment;
 pub mod simplify;
 pub mod split_bind;
@@ -92,6 +93,11 @@ pub const PIPELINE: &[Pass] = &[
         name: "fuse-epilogues",
         purpose: "applies what follows a product to its accumulators",
         run: epilogue::fuse_epilogues,
+    },
+    Pass {
+        name: "form-regions",
+        purpose: "gathers attention and row statistics into loops over their rows",
+        run: regions::form_regions,
     },
     Pass { name: "dce", purpose: "drops what nothing uses", run: dce::dce },
     Pass { name: "pack", purpose: "lays weights out as the kernels read them", run: pack::pack },
