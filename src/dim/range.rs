@@ -117,11 +117,7 @@ fn quotient_range((al, ah): Bounds, (bl, bh): Bounds) -> Bounds {
     let Some(bl) = bl.filter(|low| *low >= 0).map(|low| low.max(1)) else {
         return (None, None);
     };
-    let low = al.and_then(|a| {
-        if a >= 0 { Some(bh.map_or(0, |b| a.div_euclid(b.max(1)))) } else { Some(a.div_euclid(bl)) }
-    });
-    let high = ah.and_then(|a| {
-        if a >= 0 { Some(a.div_euclid(bl)) } else { Some(bh.map_or(-1, |b| a.div_euclid(b.max(1)))) }
-    });
+    let low = al.map(|a| if a >= 0 { bh.map_or(0, |b| a.div_euclid(b.max(1))) } else { a.div_euclid(bl) });
+    let high = ah.map(|a| if a >= 0 { a.div_euclid(bl) } else { bh.map_or(-1, |b| a.div_euclid(b.max(1))) });
     (low, high)
 }

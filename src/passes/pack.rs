@@ -109,7 +109,7 @@ fn pack_right(product: &MatMul, ty: &TensorType, span: Span) -> Option<Packed> {
     let n_axes: Vec<usize> = (0..product.iterate.len()).filter(|k| product.roles[*k] == Role::N).collect();
     let real = |k: &usize| !product.iterate[*k].extent.is(1);
     let contiguous = n_axes.iter().filter(|k| real(k)).any(|k| product.rhs.iterate[*k].is(1));
-    if contiguous || !n_axes.iter().any(|k| real(k)) || !product.rhs.vars.is_empty() {
+    if contiguous || !n_axes.iter().any(real) || !product.rhs.vars.is_empty() {
         return None;
     }
     let batch = (0..product.iterate.len())
