@@ -1,5 +1,6 @@
 //! mdlc: a declarative model compiler.
 
+pub mod codegen;
 pub mod diag;
 pub mod dim;
 pub mod dtype;
