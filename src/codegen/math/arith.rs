@@ -70,7 +70,7 @@ pub trait Arith {
     /// The bits of a float.
     fn to_bits(&mut self, x: Self::F) -> Self::I;
     /// The float with these bits.
-    fn from_bits(&mut self, x: Self::I) -> Self::F;
+    fn of_bits(&mut self, x: Self::I) -> Self::F;
     /// `x + y`, wrapping.
     fn iadd(&mut self, x: Self::I, y: Self::I) -> Self::I;
     /// `x - y`, wrapping.
@@ -100,10 +100,11 @@ pub trait Wide: Arith<S = f64> {
     /// `x` where the mask holds, `y` elsewhere.
     fn iselect(&mut self, p: Self::M, x: Self::I, y: Self::I) -> Self::I;
     /// The signed integer as a float, rounded to nearest.
-    fn from_int(&mut self, x: Self::I) -> Self::F;
+    fn of_int(&mut self, x: Self::I) -> Self::F;
 }
 
 /// An unevaluated sum `hi + lo` with `|lo|` at most about half an ulp of `hi`.
+#[derive(Clone, Copy)]
 pub(super) struct Pair<F> {
     pub hi: F,
     pub lo: F,
@@ -152,7 +153,7 @@ pub(super) fn with_sign_of<A: Arith>(a: &mut A, x: A::F, sign: A::F) -> A::F {
     let sign = a.iand(sign, mask);
     let bits = a.to_bits(x);
     let bits = a.ior(bits, sign);
-    a.from_bits(bits)
+    a.of_bits(bits)
 }
 
 /// `x + y` as a pair, exact when `|x| >= |y|` or `x` is zero (Dekker's Fast2Sum).

@@ -151,7 +151,7 @@ impl<S: Format> Arith for Clif<'_, '_, S> {
     fn to_bits(&mut self, x: Value) -> Value {
         self.cast(self.int, x)
     }
-    fn from_bits(&mut self, x: Value) -> Value {
+    fn of_bits(&mut self, x: Value) -> Value {
         self.cast(self.float, x)
     }
     fn iadd(&mut self, x: Value, y: Value) -> Value {
@@ -196,7 +196,7 @@ impl Wide for Clif<'_, '_, f64> {
     fn iselect(&mut self, p: Value, x: Value, y: Value) -> Value {
         self.builder.ins().select(p, x, y)
     }
-    fn from_int(&mut self, x: Value) -> Value {
+    fn of_int(&mut self, x: Value) -> Value {
         self.builder.ins().fcvt_from_sint(types::F64, x)
     }
 }

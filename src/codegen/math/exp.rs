@@ -33,7 +33,7 @@ fn power_of_two<A: Arith>(a: &mut A, shifted: A::F, plus: i64) -> A::F {
     let offset = a.i((A::S::BIAS + plus).wrapping_sub(A::S::MAGIC.bits()));
     let biased = a.iadd(bits, offset);
     let bits = a.ishl(biased, A::S::MANTISSA);
-    a.from_bits(bits)
+    a.of_bits(bits)
 }
 
 /// `y * 2^n` for any `n` in use, as two factors so that it overflows and underflows gradually.
@@ -45,7 +45,7 @@ fn scale<A: Arith>(a: &mut A, y: A::F, shifted: A::F) -> A::F {
     let rest = a.isub(total, half);
     let half = a.ishl(half, A::S::MANTISSA);
     let rest = a.ishl(rest, A::S::MANTISSA);
-    let (half, rest) = (a.from_bits(half), a.from_bits(rest));
+    let (half, rest) = (a.of_bits(half), a.of_bits(rest));
     let y = a.mul(y, half);
     a.mul(y, rest)
 }

@@ -88,7 +88,7 @@ macro_rules! host_arith {
             fn to_bits(&mut self, x: $float) -> $int {
                 x.to_bits().cast_signed()
             }
-            fn from_bits(&mut self, x: $int) -> $float {
+            fn of_bits(&mut self, x: $int) -> $float {
                 $float::from_bits(x.cast_unsigned())
             }
             fn iadd(&mut self, x: $int, y: $int) -> $int {
@@ -136,7 +136,7 @@ impl Wide for Host<f64> {
     fn iselect(&mut self, p: bool, x: i64, y: i64) -> i64 {
         if p { x } else { y }
     }
-    fn from_int(&mut self, x: i64) -> f64 {
+    fn of_int(&mut self, x: i64) -> f64 {
         x as f64
     }
 }

@@ -27,11 +27,11 @@ fn split_normal<A: Arith>(a: &mut A, x: A::F) -> Split<A::F, A::I> {
     let fraction = a.iand(bits, mask);
     let root = a.i(root);
     let m = a.iadd(fraction, root);
-    let m = a.from_bits(m);
+    let m = a.of_bits(m);
     // An integer added to the bits of MAGIC is MAGIC plus that integer.
     let magic = a.i(A::S::MAGIC.bits());
     let shifted = a.iadd(biased, magic);
-    let shifted = a.from_bits(shifted);
+    let shifted = a.of_bits(shifted);
     let magic = A::S::from_bits(A::S::MAGIC.bits() + A::S::BIAS);
     let magic = a.f(magic);
     let k = a.sub(shifted, magic);
@@ -133,7 +133,7 @@ pub(super) fn log1p<A: Arith>(a: &mut A, x: A::F) -> A::F {
     let twice = a.i(2 * A::S::BIAS);
     let negated = a.isub(twice, biased);
     let power = a.ishl(negated, A::S::MANTISSA);
-    let power = a.from_bits(power);
+    let power = a.of_bits(power);
     let scaled = a.mul(u.lo, power);
     let (limit, zero) = (num(a, power_of_two(60)), num(a, 0.0));
     let moderate = a.lt(x, limit);

@@ -118,7 +118,7 @@ fn to_float<W: Wide>(a: &mut W, hi: W::I, lo: W::I) -> Pair<W::F> {
     let mut converted = [num(a, 0.0); 4];
     for (i, (word, scale)) in parts.into_iter().enumerate() {
         let half = if i % 2 == 0 { a.ushr(word, 32) } else { a.iand(word, mask) };
-        let value = a.from_int(half);
+        let value = a.of_int(half);
         let scale = num(a, power_of_two(scale));
         converted[i] = a.mul(value, scale);
     }
