@@ -10,4 +10,5 @@ pub mod ops;
 pub mod passes;
 pub mod source;
 pub mod span;
+pub mod syntax;
 pub mod tensor;
