@@ -10,12 +10,27 @@
 //! evaluated, not even in the branch of a `Select` that is not taken) and every integer division
 //! (the divisor is never zero).
 //!
-//! Index arithmetic is i64. Offsets and strides count elements.
+//! Index arithmetic is i64. Offsets and strides count elements. A loop whose extent is negative
+//! does not run. A floored quotient by zero *inside* a [`Dim`] is never used for anything, but a
+//! back end must not trap on it.
 //!
 //! A [`LoopKind::Vector`] loop promises: iterations may run in lanes; what the body stores at one
 //! iteration no other iteration loads or stores; locals declared outside are changed by
-//! [`Stmt::Reduce`] only. A [`LoopKind::Parallel`] loop promises the same for whole iterations
-//! and never reduces into an outer local, so a task range may be given to each thread.
+//! [`Stmt::Reduce`] only; the body holds nothing but [`Stmt::Set`], [`Stmt::Reduce`] and
+//! [`Stmt::Store`]. A [`LoopKind::Parallel`] loop promises the same for whole iterations, with
+//! any statement but a call inside, and never reduces into or sets an outer local, so a task range
+//! may be given to each thread. Both are permissions.
+//!
+//! **Failure.** A [`Stmt::Fail`] whose condition holds ends the function at once, as does a call
+//! whose callee failed: later statements may rely on what it checked. Inside a parallel loop it
+//! ends the task, and the function once all tasks have ended.
+//!
+//! **Padding.** At least one element of every buffer can be loaded, even of an empty one: what a
+//! predicated load reads at index 0 where its predicate is false. Whoever enters the entry
+//! function replaces the pointer of an empty argument by one to padding; arenas end with padding.
+//!
+//! **Temporaries.** Results may be loaded once stored. A temporary whose uses all lie inside
+//! one iteration of a loop carries nothing from one iteration to the next.
 
 use crate::dim::Dim;
 use crate::dtype::DType;
