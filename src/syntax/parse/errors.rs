@@ -1,0 +1,288 @@
+//! What a user is told where the grammar does not match.
+//!
+//! Takes the text of one declaration that does not parse and gives the diagnostic for it: the
+//! furthest place the grammar reached, what it could have gone on with, and what stands there
+//! instead. Frequent slips from other languages are recognised by what stands there.
+
+use super::super::scan::{declaration_expected, word_end};
+use super::grammar::{Grammar, Rule};
+use crate::diag::Diagnostic;
+use crate::span::{FileId, Span};
+use pest::{Parser as _, set_error_detail};
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
+/// Words that cannot be names.
+const RESERVED: &[&str] = &[
+    "module",
+    "fn",
+    "pattern",
+    "model",
+    "use",
+    "as",
+    "param",
+    "buffer",
+    "tie",
+    "flat",
+    "require",
+    "entry",
+    "forward",
+    "let",
+    "recur",
+    "init",
+    "by",
+    "for",
+    "in",
+    "if",
+    "else",
+    "when",
+    "where",
+    "and",
+    "or",
+    "not",
+    "true",
+    "false",
+    "self",
+    "sum",
+    "prod",
+    "mean",
+    "any",
+    "all",
+    "argmax",
+    "argmin",
+    "softmax",
+    "log_softmax",
+    "logsumexp",
+];
+
+/// Those of them that reduce; `max` and `min` do so only before `[`.
+const REDUCERS: &[&str] = &[
+    "sum",
+    "prod",
+    "mean",
+    "any",
+    "all",
+    "argmax",
+    "argmin",
+    "softmax",
+    "log_softmax",
+    "logsumexp",
+    "max",
+    "min",
+];
+
+/// Whether a word is reserved and so no plain name.
+pub(in crate::syntax) fn is_reserved(word: &str) -> bool {
+    RESERVED.contains(&word)
+}
+
+/// The diagnostic for a declaration that does not parse; `base` is where it begins in the file.
+pub(super) fn explain(file: FileId, base: usize, text: &str) -> Diagnostic {
+    let (pos, expected) = furthest(text);
+    let fault = Fault { text, pos, expected: Expected::of(&expected) };
+    let (start, end) = fault.place();
+    let span = Span::new(file, base + start, base + end);
+    if let Some(diagnostic) = fault.known(span) {
+        return diagnostic;
+    }
+    let found = match text.get(start..end) {
+        Some(found) if pos < text.len() && !found.trim().is_empty() => format!("`{found}`"),
+        _ => "the end of the declaration".to_owned(),
+    };
+    if start == 0 {
+        return declaration_expected(span, found.trim_matches('`'));
+    }
+    let title = format!("expected {}, found {found}", fault.expected.words());
+    fault.advise(Diagnostic::error("syntax", title).at(span, ""))
+}
+
+/// How far the grammar came, and what could have stood there.
+///
+/// The parser generator keeps this only when a setting of the whole process says so; it costs
+/// time, so it is set just for this second run over a text that is known to be wrong.
+fn furthest(text: &str) -> (usize, BTreeSet<String>) {
+    static DETAIL: Mutex<()> = Mutex::new(());
+    let guard = DETAIL.lock().unwrap_or_else(PoisonError::into_inner);
+    set_error_detail(true);
+    let parsed = Grammar::parse(Rule::single, text);
+    set_error_detail(false);
+    drop(guard);
+    let Err(error) = parsed else { return (text.len(), BTreeSet::new()) };
+    let fallback = match error.location {
+        pest::error::InputLocation::Pos(pos) | pest::error::InputLocation::Span((pos, _)) => pos,
+    };
+    let Some(attempts) = error.parse_attempts() else { return (fallback, BTreeSet::new()) };
+    // The type of these tokens has no public name; ranges of characters read `a..z`.
+    let tokens = attempts.expected_tokens().into_iter().map(|token| token.to_string());
+    let tokens = tokens.filter(|t| t != "BUILTIN_RULE" && !(t.len() == 4 && t.get(1..3) == Some("..")));
+    (attempts.max_position.max(fallback), tokens.collect())
+}
+
+/// What the grammar could have gone on with, in the language's terms.
+struct Expected {
+    /// An expression could begin.
+    expression: bool,
+    /// An expression had ended and could have gone on.
+    operator: bool,
+    /// A name could stand.
+    name: bool,
+    statement: bool,
+    member: bool,
+    ty: bool,
+    /// Brackets, marks and keywords.
+    exact: Vec<String>,
+}
+
+impl Expected {
+    fn of(tokens: &BTreeSet<String>) -> Expected {
+        let has = |token: &str| tokens.contains(token);
+        let expression = has("true");
+        let operator = has("**");
+        let statement = has("recur");
+        let member = has("tie");
+        let name = has("`");
+        let ty = has("bf16");
+        let swallowed = |token: &str| {
+            let begins = ["(", "[", "\"", "`", "-", "for", "if"].contains(&token) || is_reserved(token);
+            let continues = [
+                "==", "!=", "<=", ">=", "<", ">", "++", "+", "-", "**", "*", "//", "/", "%", "@", "or", "and",
+            ]
+            .contains(&token);
+            let blank = token.trim().is_empty() || token == "#" || token == "_";
+            let starts_value = expression || statement || member;
+            let adjacent = operator && ["(", "[", "."].contains(&token);
+            let of_type = ty && (token == "[" || token.bytes().all(|b| b.is_ascii_alphanumeric()));
+            blank
+                || (starts_value && begins)
+                || (operator && continues)
+                || adjacent
+                || of_type
+                || ((expression || name) && ["max", "min", "`"].contains(&token))
+        };
+        let exact = tokens.iter().filter(|t| !swallowed(t)).cloned().collect();
+        Expected { expression, operator, name, statement, member, ty, exact }
+    }
+
+    fn words(&self) -> String {
+        let mut words = Vec::new();
+        if self.member {
+            words.push("a member".to_owned());
+        } else if self.statement {
+            words.push("a statement".to_owned());
+        } else if self.expression {
+            words.push("an expression".to_owned());
+        } else if self.name {
+            words.push("a name".to_owned());
+        }
+        if self.ty {
+            words.push("a type".to_owned());
+        }
+        words.extend(self.exact.iter().take(4).map(|t| format!("`{t}`")));
+        match words.pop() {
+            None => "something else".to_owned(),
+            Some(only) if words.is_empty() => only,
+            Some(last) => format!("{} or {last}", words.join(", ")),
+        }
+    }
+}
+
+/// A text that does not parse, and where.
+struct Fault<'t> {
+    text: &'t str,
+    pos: usize,
+    expected: Expected,
+}
+
+impl Fault<'_> {
+    /// The word, number or mark at the place; at the end, the last mark of the text.
+    fn place(&self) -> (usize, usize) {
+        let mut pos = self.pos.min(self.text.len());
+        while !self.text.is_char_boundary(pos) {
+            pos -= 1;
+        }
+        let word = word_end(self.text, pos);
+        if word > pos {
+            return (pos, word);
+        }
+        const PAIRS: [&str; 10] = ["//", "->", "=>", "==", "&&", "||", "+=", "-=", "..", "::"];
+        let rest = &self.text[pos..];
+        if let Some(mark) = PAIRS.iter().find(|m| rest.starts_with(**m)) {
+            return (pos, pos + mark.len());
+        }
+        if let Some(c) = rest.chars().next() {
+            return (pos, pos + c.len_utf8());
+        }
+        let last = self.text.trim_end();
+        (last.len() - last.chars().next_back().map_or(0, char::len_utf8), last.len())
+    }
+
+    /// Slips that have an error of their own.
+    fn known(&self, span: Span) -> Option<Diagnostic> {
+        let (start, end) = self.place();
+        let found = self.text.get(start..end).unwrap_or("");
+        let before = self.text[..start].chars().next_back();
+        let error = |code, title: String| Diagnostic::error(code, title).at(span, "");
+        if start >= self.text.trim_end().len() || self.pos >= self.text.len() {
+            return None;
+        }
+        if before.is_some_and(|c| c.is_ascii_digit()) && (found == "." || is_word(found)) {
+            let error = error("bad-number", "this is not a number".to_owned());
+            return Some(
+                error.help("numbers are written `12`, `0.5`, `1e-5`; a name cannot begin with a digit"),
+            );
+        }
+        if found == "." && self.text[end..].starts_with(|c: char| c.is_ascii_digit()) {
+            let error = error("bad-number", "a number has digits on both sides of its point".to_owned());
+            return Some(error.help("write `0.5`"));
+        }
+        if self.expected.expression || self.expected.name {
+            if REDUCERS.contains(&found) {
+                let title = format!("`{found}` is a reducer and wants its indices");
+                return Some(
+                    error("reserved-word", title)
+                        .help(format!("write `{found}[i] x[i]`, with no blank before `[`")),
+                );
+            }
+            if self.expected.name && is_reserved(found) {
+                let title = format!("`{found}` is a reserved word");
+                return Some(
+                    error("reserved-word", title)
+                        .help(format!("as a name it stands in back-quotes: `` `{found}` ``")),
+                );
+            }
+        }
+        let c = found.chars().next().unwrap_or(' ');
+        (!c.is_ascii()).then(|| {
+            let error = error("syntax", format!("the character `{c}` cannot stand here"));
+            error.help("plain names are of ASCII letters, digits and `_`; back-quotes make any text a name")
+        })
+    }
+
+    /// Adds how to mend what stands there.
+    fn advise(&self, diagnostic: Diagnostic) -> Diagnostic {
+        let (start, end) = self.place();
+        let after = &self.text[end..];
+        let help = match self.text.get(start..end).unwrap_or("") {
+            ";" => "a new line begins a statement; `;` stands in `[value; count]` only",
+            "//" => "`#` begins a comment; `//` is floor division",
+            "/" if after.starts_with('*') => "`#` begins a comment",
+            "'" => "strings stand in double quotes",
+            "&&" | "&" => "write `and`",
+            "||" | "|" => "write `or`",
+            "!" => "write `not`",
+            "^" => "a power is written `**`",
+            "+=" | "-=" => "write `x = x + …`",
+            "=" if self.expected.operator => "`==` compares",
+            "return" => "the last line of a block is its value",
+            _ if self.expected.exact.iter().any(|t| t == "[") && self.expected.ty => {
+                "a scalar tensor is written `[]`, `i64[]`"
+            }
+            _ => return diagnostic,
+        };
+        diagnostic.help(help)
+    }
+}
+
+fn is_word(text: &str) -> bool {
+    text.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
+}
