@@ -177,10 +177,11 @@ pub(super) fn as_group<'t>(pair: &Pair<'t>) -> Option<Vec<Pair<'t>>> {
     let mut pair = pair.clone();
     loop {
         let parens = only_child(&only_child(&pair)?).filter(|p| p.as_rule() == Rule::parens)?;
-        let elements: Vec<Pair<'t>> = parens.into_inner().filter(|p| p.as_rule() == Rule::element).collect();
+        let elements: Vec<Pair<'t>> = parens.into_inner().collect();
         match &elements[..] {
+            [_, trailing] if trailing.as_rule() == Rule::trailing => return None,
             [one] => pair = only_child(one)?,
-            _ => return Some(elements),
+            _ => return Some(elements.into_iter().filter(|p| p.as_rule() == Rule::element).collect()),
         }
     }
 }

@@ -1,43 +1,13 @@
-//! Operators: a flat list of operands, prefixes and infixes becomes a tree by precedence.
-//!
-//! | level | operators | |
-//! | --- | --- | --- |
-//! | 1 | `or` | to the left |
-//! | 2 | `and` | to the left |
-//! | 3 | `not` | prefix |
-//! | 4 | `== != <= >= < >` | one only |
-//! | 5 | `++` | to the left |
-//! | 6 | `+ -` | to the left |
-//! | 7 | `* / // % @` | to the left; a reducer takes all of it |
-//! | 8 | `-` | prefix |
-//! | 9 | `**` | to the right; its right side is of level 8 |
-//!
-//! A prefix stands where its level is allowed, so `a + not b` is an error, while a reducer and a
-//! minus may begin any operand of an operator.
+//! Operators: a flat list of operands, prefixes and infixes becomes a tree by
+//! precedence.
 
 use super::super::ast::{BinaryOp, Expr, ExprKind, Reduce, UnaryOp};
+use super::super::precedence::{COMPARISON, LOOSEST, MINUS, NOT, PRODUCT, level};
 use super::super::scan::{MAX_NESTING, too_deep};
 use super::{Builder, Pair, Rule};
 use crate::diag::{Diagnostic, Fault};
 use crate::span::Span;
 use crate::syntax::MAX_TREE_DEPTH;
-
-const NOT: u8 = 3;
-const COMPARISON: u8 = 4;
-const PRODUCT: u8 = 7;
-const MINUS: u8 = 8;
-
-fn level(op: BinaryOp) -> u8 {
-    match op {
-        BinaryOp::Or => 1,
-        BinaryOp::And => 2,
-        BinaryOp::Eq | BinaryOp::Ne | BinaryOp::Le | BinaryOp::Ge | BinaryOp::Lt | BinaryOp::Gt => COMPARISON,
-        BinaryOp::Concat => 5,
-        BinaryOp::Add | BinaryOp::Sub => 6,
-        BinaryOp::FloorDiv | BinaryOp::Div | BinaryOp::Mul | BinaryOp::Rem | BinaryOp::MatMul => PRODUCT,
-        BinaryOp::Pow => 9,
-    }
-}
 
 fn infix(symbol: &str) -> BinaryOp {
     use BinaryOp::{Add, And, Concat, Div, Eq, FloorDiv, Ge, Gt, Le, Lt, MatMul, Mul, Ne, Or, Pow, Rem, Sub};
@@ -84,7 +54,7 @@ impl Builder<'_> {
         }
         self.depth = outer;
         let mut climb = Climb { tokens: tokens.into_iter().peekable(), nested: 0, errors: Vec::new() };
-        let (value, _) = climb.operators(1, span);
+        let (value, _) = climb.operators(LOOSEST, span);
         self.errors.append(&mut climb.errors);
         value
     }

@@ -1,6 +1,6 @@
 //! Real files: the design's examples, the standard library and the models.
 
-use super::tree;
+use super::{round_trip, tree};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -32,5 +32,13 @@ fn every_file_of_the_project_parses() {
     for (path, text) in files {
         println!("{}", path.display());
         assert!(!tree(&text).items.is_empty());
+    }
+}
+
+#[test]
+fn every_file_of_the_project_prints_to_itself() {
+    for (path, text) in all() {
+        println!("{}", path.display());
+        round_trip(&text);
     }
 }
