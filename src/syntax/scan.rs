@@ -46,6 +46,7 @@ pub(super) fn scan(file: FileId, text: &str) -> Result<Scan, Diagnostic> {
         pos: 0,
         open: Vec::new(),
         depth: 0,
+        conditions: 0,
         before: b'\n',
         faulty: false,
         found: Scan { stretches: Vec::new(), comments: Vec::new(), errors: Vec::new() },
@@ -73,6 +74,8 @@ struct Scanner<'t> {
     open: Vec<(u8, usize)>,
     /// Open brackets without the back-quotes.
     depth: usize,
+    /// Words `if` that still want their block: conditions can hold conditions without a bracket.
+    conditions: usize,
     /// The last byte that is neither blank nor comment.
     before: u8,
     /// Whether the current declaration has a fault.
@@ -98,7 +101,7 @@ impl Scanner<'_> {
                 b'`' | b'(' | b'[' | b'{' => self.push(byte)?,
                 b')' | b']' | b'}' => self.close(byte),
                 b'0'..=b'9' => self.skip_to(word_end(self.text, self.pos)),
-                _ if is_word_byte(byte) => self.word(),
+                _ if is_word_byte(byte) => self.word()?,
                 _ => self.skip_to(self.pos + 1),
             }
         }
@@ -183,6 +186,9 @@ impl Scanner<'_> {
             let span = self.span(self.pos, self.pos + 1);
             return Err(too_deep(span, "brackets are nested"));
         }
+        if byte == b'{' && self.open.last().is_none_or(|(b, _)| *b != b'`') {
+            self.conditions = self.conditions.saturating_sub(1);
+        }
         self.open.push((byte, self.pos));
         self.skip_to(self.pos + 1);
         Ok(())
@@ -219,7 +225,7 @@ impl Scanner<'_> {
     }
 
     /// A word: at the top level, or at the beginning of a line, a keyword of declarations begins one.
-    fn word(&mut self) {
+    fn word(&mut self) -> Result<(), Diagnostic> {
         let end = word_end(self.text, self.pos);
         let word = &self.text[self.pos..end];
         let declares = matches!(word, "use" | "module" | "fn" | "pattern" | "model");
@@ -233,7 +239,14 @@ impl Scanner<'_> {
                 self.begin_stretch();
             }
         }
+        if word == "if" {
+            self.conditions += 1;
+            if self.conditions > MAX_NESTING {
+                return Err(too_deep(self.span(self.pos, end), "conditions are nested"));
+            }
+        }
         self.skip_to(end);
+        Ok(())
     }
 
     fn begin_stretch(&mut self) {
@@ -244,6 +257,7 @@ impl Scanner<'_> {
             self.finish_stretch(start);
         }
         self.found.stretches.push(Stretch { start, end: start, faulty: false });
+        self.conditions = 0;
         self.faulty = false;
     }
 

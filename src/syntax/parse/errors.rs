@@ -4,9 +4,10 @@
 //! furthest place the grammar reached, what it could have gone on with, and what stands there
 //! instead. Frequent slips from other languages are recognised by what stands there.
 
-use super::super::scan::{declaration_expected, word_end};
+use super::super::scan::{declaration_expected, is_word_byte, word_end};
 use super::grammar::{Grammar, Rule};
 use crate::diag::Diagnostic;
+use crate::dtype::DType;
 use crate::span::{FileId, Span};
 use pest::{Parser as _, set_error_detail};
 use std::collections::BTreeSet;
@@ -148,7 +149,7 @@ impl Expected {
                 "==", "!=", "<=", ">=", "<", ">", "++", "+", "-", "**", "*", "//", "/", "%", "@", "or", "and",
             ]
             .contains(&token);
-            let blank = token.trim().is_empty() || token == "#" || token == "_";
+            let blank = token.trim().is_empty() || ["#", "_", "E"].contains(&token);
             let starts_value = expression || statement || member;
             let adjacent = operator && ["(", "[", "."].contains(&token);
             let of_type = ty && (token == "[" || token.bytes().all(|b| b.is_ascii_alphanumeric()));
@@ -161,6 +162,12 @@ impl Expected {
         };
         let exact = tokens.iter().filter(|t| !swallowed(t)).cloned().collect();
         Expected { expression, operator, name, statement, member, ty, exact }
+    }
+
+    /// Whether nothing is known.
+    fn is_empty(&self) -> bool {
+        let any = self.expression || self.operator || self.name || self.statement || self.member || self.ty;
+        !any && self.exact.is_empty()
     }
 
     fn words(&self) -> String {
@@ -177,9 +184,15 @@ impl Expected {
         if self.ty {
             words.push("a type".to_owned());
         }
-        words.extend(self.exact.iter().take(4).map(|t| format!("`{t}`")));
+        words.extend(self.exact.iter().take(4).map(|t| match t.as_str() {
+            "\"" => "a string".to_owned(),
+            t => format!("`{t}`"),
+        }));
+        if words.is_empty() && self.operator {
+            words.push("an operator".to_owned());
+        }
         match words.pop() {
-            None => "something else".to_owned(),
+            None => "the next declaration".to_owned(),
             Some(only) if words.is_empty() => only,
             Some(last) => format!("{} or {last}", words.join(", ")),
         }
@@ -204,7 +217,7 @@ impl Fault<'_> {
         if word > pos {
             return (pos, word);
         }
-        const PAIRS: [&str; 10] = ["//", "->", "=>", "==", "&&", "||", "+=", "-=", "..", "::"];
+        const PAIRS: [&str; 8] = ["//", "->", "=>", "==", "&&", "||", "..", "::"];
         let rest = &self.text[pos..];
         if let Some(mark) = PAIRS.iter().find(|m| rest.starts_with(**m)) {
             return (pos, pos + mark.len());
@@ -216,44 +229,69 @@ impl Fault<'_> {
         (last.len() - last.chars().next_back().map_or(0, char::len_utf8), last.len())
     }
 
+    /// The text before the place, without blanks at the end of it all.
+    fn before(&self) -> &str {
+        let text = self.text.trim_end();
+        if self.pos >= text.len() { text } else { &self.text[..self.place().0] }
+    }
+
+    /// The word that ends right before the place, and where it begins.
+    fn word_before(&self) -> (&str, usize) {
+        let text = self.before().trim_end();
+        let start = text.bytes().rposition(|b| !is_word_byte(b)).map_or(0, |i| i + 1);
+        (&text[start..], start)
+    }
+
     /// Slips that have an error of their own.
     fn known(&self, span: Span) -> Option<Diagnostic> {
         let (start, end) = self.place();
+        let at = |start: usize, end: usize| {
+            let offset = span.start as usize - self.place().0;
+            Span::new(span.file, offset + start, offset + end)
+        };
         let found = self.text.get(start..end).unwrap_or("");
-        let before = self.text[..start].chars().next_back();
-        let error = |code, title: String| Diagnostic::error(code, title).at(span, "");
-        if start >= self.text.trim_end().len() || self.pos >= self.text.len() {
+        let before = self.before();
+        let digit_before = |text: &str| text.ends_with(|c: char| c.is_ascii_digit());
+        let (word, word_start) = self.word_before();
+        let word_span = at(word_start, word_start + word.len());
+        if REDUCERS.contains(&word) && self.expected.exact.iter().any(|t| t == "[") {
+            return Some(reducer_alone(word, word_span));
+        }
+        if self.expected.is_empty() && is_reserved(word) {
+            return Some(reserved(word, word_span));
+        }
+        if before.strip_suffix('.').is_some_and(digit_before) {
+            return Some(
+                bad_number(span).help("a number has digits on both sides of its point; `0..n` is a range"),
+            );
+        }
+        if self.pos >= self.text.trim_end().len() {
             return None;
         }
-        if before.is_some_and(|c| c.is_ascii_digit()) && (found == "." || is_word(found)) {
-            let error = error("bad-number", "this is not a number".to_owned());
+        if digit_before(before) && (found == "." || is_word(found)) {
             return Some(
-                error.help("numbers are written `12`, `0.5`, `1e-5`; a name cannot begin with a digit"),
+                bad_number(span).help("numbers are written `12`, `0.5`, `1e-5`; no name begins with a digit"),
             );
         }
         if found == "." && self.text[end..].starts_with(|c: char| c.is_ascii_digit()) {
-            let error = error("bad-number", "a number has digits on both sides of its point".to_owned());
-            return Some(error.help("write `0.5`"));
+            return Some(bad_number(span).help("a number has digits on both sides of its point: `0.5`"));
         }
-        if self.expected.expression || self.expected.name {
-            if REDUCERS.contains(&found) {
-                let title = format!("`{found}` is a reducer and wants its indices");
-                return Some(
-                    error("reserved-word", title)
-                        .help(format!("write `{found}[i] x[i]`, with no blank before `[`")),
-                );
-            }
-            if self.expected.name && is_reserved(found) {
-                let title = format!("`{found}` is a reserved word");
-                return Some(
-                    error("reserved-word", title)
-                        .help(format!("as a name it stands in back-quotes: `` `{found}` ``")),
-                );
-            }
+        if found == "=" && before.ends_with(['+', '-', '*', '/']) {
+            let op = &before[before.len() - 1..];
+            let error =
+                Diagnostic::error("syntax", format!("there is no `{op}=`")).at(at(start - 1, end), "");
+            return Some(error.help(format!("write `x = x {op} …`")));
+        }
+        if (self.expected.expression || self.expected.name) && REDUCERS.contains(&found) {
+            return Some(reducer_alone(found, span));
+        }
+        if self.expected.name && is_reserved(found) {
+            return Some(reserved(found, span));
         }
         let c = found.chars().next().unwrap_or(' ');
         (!c.is_ascii()).then(|| {
-            let error = error("syntax", format!("the character `{c}` cannot stand here"));
+            let error =
+                Diagnostic::error("syntax", format!("the character `{c}` cannot stand here")).at(span, "");
             error.help("plain names are of ASCII letters, digits and `_`; back-quotes make any text a name")
         })
     }
@@ -271,16 +309,30 @@ impl Fault<'_> {
             "||" | "|" => "write `or`",
             "!" => "write `not`",
             "^" => "a power is written `**`",
-            "+=" | "-=" => "write `x = x + …`",
             "=" if self.expected.operator => "`==` compares",
-            "return" => "the last line of a block is its value",
-            _ if self.expected.exact.iter().any(|t| t == "[") && self.expected.ty => {
-                "a scalar tensor is written `[]`, `i64[]`"
+            _ if DType::from_name(self.word_before().0).is_some() => {
+                "a scalar tensor is written `f32[]`, `i64[]`"
             }
             _ => return diagnostic,
         };
         diagnostic.help(help)
     }
+}
+
+fn reserved(word: &str, span: Span) -> Diagnostic {
+    Diagnostic::error("reserved-word", format!("`{word}` is a reserved word"))
+        .at(span, "")
+        .help(format!("as a name it stands in back-quotes: `` `{word}` ``"))
+}
+
+fn reducer_alone(word: &str, span: Span) -> Diagnostic {
+    Diagnostic::error("reserved-word", format!("`{word}` is a reducer and wants its indices"))
+        .at(span, "")
+        .help(format!("write `{word}[i] x[i]`, with no blank before `[`"))
+}
+
+fn bad_number(span: Span) -> Diagnostic {
+    Diagnostic::error("bad-number", "this is not a number").at(span, "")
 }
 
 fn is_word(text: &str) -> bool {

@@ -19,6 +19,7 @@ use super::scan::{self, Comment, Scan, Stretch};
 use crate::diag::{Diagnostic, Fault};
 use crate::span::{FileId, Span};
 use pest::Parser as _;
+use pest::error::ErrorVariant;
 use std::thread;
 
 /// The generated parser.
@@ -123,8 +124,15 @@ impl<'t> Builder<'t> {
                 let pair = pairs.flat_map(Pair::into_inner).next()?;
                 Some(self.item(pair, doc_start))
             }
-            Err(_) => {
-                let error = errors::explain(self.file, self.base, text);
+            Err(error) => {
+                let error = match error.variant {
+                    // Its own guard of the stack, which the scan's limits keep from being reached.
+                    ErrorVariant::CustomError { .. } => scan::too_deep(
+                        Span::new(self.file, self.base, self.base + 1),
+                        "constructs are nested",
+                    ),
+                    ErrorVariant::ParsingError { .. } => errors::explain(self.file, self.base, text),
+                };
                 self.errors.push(error);
                 None
             }

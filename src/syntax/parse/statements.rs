@@ -4,7 +4,7 @@
 //! rebinding or a sequence, by what it looks like and where it stands.
 
 use super::super::ast::{
-    Block, Expr, ExprKind, IndexDef, IxKind, Let, Pat, PatKind, Recur, SequenceRead, Stmt, StmtKind,
+    Block, Expr, ExprKind, IndexDef, IxKind, Let, Name, Pat, PatKind, Recur, SequenceRead, Stmt, StmtKind,
 };
 use super::names::only_child;
 use super::{Builder, Pair, Parts, Rule};
@@ -36,7 +36,7 @@ enum Target {
 
 /// One part of a left side.
 enum Part {
-    Name(super::super::ast::Name),
+    Name(Name),
     Read(SequenceRead),
 }
 
@@ -144,11 +144,7 @@ impl Builder<'_> {
                     "`init` wants a sequence at the position before its first",
                     "write it with its axes: `init h[:, t - 1] = h0`",
                 );
-                SequenceRead {
-                    name: super::super::ast::Name::plain("", left_span),
-                    index: Vec::new(),
-                    span: left_span,
-                }
+                SequenceRead { name: Name::plain("", left_span), index: Vec::new(), span: left_span }
             }
         };
         let ty = parts.take_inner(Rule::annotation).map(|p| self.type_(p));
@@ -191,6 +187,8 @@ impl Builder<'_> {
         let comment = self.text[..span.start as usize].rsplit('\n').next().is_some_and(|l| l.contains("//"));
         let help = if comment {
             "`#` begins a comment; `//` is floor division"
+        } else if &self.text[span.start as usize..span.end as usize] == "return" {
+            "there is no `return`: the last line of a block is its value"
         } else if place == Place::Value {
             "only the last line of a block is its value; `let name = …` names one"
         } else {

@@ -7,9 +7,10 @@
 mod expressions;
 
 use super::ast::{
-    Axis, AxisKind, Bind, BindKind, Block, EntryDecl, Expr, ExprKind, File, FnDecl, IndexDef, Item, ItemKind, Let,
-    Member, MemberKind, ModuleDecl, Name, NamePart, Out, Param, Pat, PatKind, PatternDecl, Place, PlaceStep, Range,
-    Recur, Require, Ret, SequenceRead, StaticParam, Stmt, StmtKind, TensorType, Type, TypeKind, UseDecl, WeightDecl,
+    Axis, AxisKind, Bind, BindKind, Block, EntryDecl, Expr, ExprKind, File, FnDecl, IndexDef, Item, ItemKind,
+    Let, Member, MemberKind, ModuleDecl, Name, NamePart, Out, Param, Pat, PatKind, PatternDecl, Place,
+    PlaceStep, Range, Recur, Require, Ret, SequenceRead, StaticParam, Stmt, StmtKind, TensorType, Type,
+    TypeKind, UseDecl, WeightDecl,
 };
 use crate::dtype::DType;
 
@@ -279,7 +280,9 @@ impl Printer {
                 if let Some(otherwise) = otherwise {
                     self.put(" else ");
                     match &otherwise[..] {
-                        [Member { doc, kind: inner @ MemberKind::If { .. }, .. }] if doc.is_empty() => self.member(inner),
+                        [Member { doc, kind: inner @ MemberKind::If { .. }, .. }] if doc.is_empty() => {
+                            self.member(inner)
+                        }
                         members => self.members(members),
                     }
                 }

@@ -1,6 +1,10 @@
 //! Tests of the whole of syntax.
 
+mod constructs;
+mod depth;
 mod files;
+mod messages;
+mod mutations;
 
 use super::{ast, parse};
 use crate::diag::{Diagnostic, render_plain};
