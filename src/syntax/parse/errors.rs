@@ -73,7 +73,7 @@ const REDUCERS: &[&str] = &[
 ];
 
 /// Whether a word is reserved and so no plain name.
-pub(in crate::syntax) fn is_reserved(word: &str) -> bool {
+fn is_reserved(word: &str) -> bool {
     RESERVED.contains(&word)
 }
 
@@ -337,4 +337,21 @@ fn bad_number(span: Span) -> Diagnostic {
 
 fn is_word(text: &str) -> bool {
     text.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_here_are_those_of_the_grammar() {
+        for word in RESERVED {
+            let found = explain(FileId(0), 0, &format!("model {word} = a"));
+            assert!(matches!(found.code, "reserved-word"), "{word}: {}", found.title);
+        }
+        let grammar = include_str!("../../../grammar/mdl.pest");
+        let rule = grammar.split("\nreserved ").nth(1).and_then(|r| r.split("~ !idc").next()).unwrap();
+        let words: Vec<&str> = rule.split('"').skip(1).step_by(2).collect();
+        assert_eq!(words, RESERVED);
+    }
 }

@@ -281,7 +281,7 @@ impl Printer {
                     self.put(" else ");
                     match &otherwise[..] {
                         [Member { doc, kind: inner @ MemberKind::If { .. }, .. }] if doc.is_empty() => {
-                            self.member(inner)
+                            self.member(inner);
                         }
                         members => self.members(members),
                     }
