@@ -31,5 +31,8 @@
 //! without carries and in any order. [`verify`] states and checks all invariants.
 
 pub mod affine;
+pub mod cost;
 pub mod expr;
 pub mod ir;
+pub mod print;
+pub mod verify;

@@ -26,6 +26,14 @@ pub enum Reducer {
 }
 
 impl Reducer {
+    /// Whether the reduction is defined for terms of a type.
+    pub fn accepts(self, term: DType) -> bool {
+        match self {
+            Reducer::Any | Reducer::All => term == DType::Bool,
+            _ => term.is_float() || term.is_int(),
+        }
+    }
+
     /// The type of the result for a term type.
     pub fn result(self, term: DType) -> DType {
         match self {

@@ -87,6 +87,15 @@ pub enum BinaryOp {
 }
 
 impl UnaryOp {
+    /// Whether the op is defined for operands of a type.
+    pub fn accepts(self, operand: DType) -> bool {
+        match self {
+            UnaryOp::Not => operand == DType::Bool,
+            UnaryOp::Neg | UnaryOp::Abs | UnaryOp::Sign => operand.is_float() || operand.is_int(),
+            _ => operand.is_float(),
+        }
+    }
+
     /// The type of the result for an operand type.
     pub fn result(self, operand: DType) -> DType {
         operand
@@ -120,6 +129,17 @@ impl UnaryOp {
 }
 
 impl BinaryOp {
+    /// Whether the op is defined for operands of a type.
+    pub fn accepts(self, operand: DType) -> bool {
+        match self {
+            BinaryOp::And | BinaryOp::Or => operand == DType::Bool,
+            BinaryOp::Div | BinaryOp::Pow => operand.is_float(),
+            BinaryOp::FloorDiv | BinaryOp::Mod => operand.is_int(),
+            BinaryOp::Eq | BinaryOp::Ne => true,
+            _ => operand.is_float() || operand.is_int(),
+        }
+    }
+
     /// The type of the result for operands of one type.
     pub fn result(self, operand: DType) -> DType {
         if self.is_comparison() { DType::Bool } else { operand }

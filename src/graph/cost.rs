@@ -1,0 +1,262 @@
+//! What a node costs, as polynomials of the free dimensions.
+//!
+//! FLOPs count what one evaluation of the definition does: every point of a reduction is counted
+//! whether or not its filter passes, both branches of a selection count, and what does not depend
+//! on the reduced indices counts once per result. Bytes are those that must move at least once:
+//! for every read, one element per distinct point of the indices that it uses, and the result.
+//! Nothing here knows how a node is computed.
+
+use super::expr::{Expr, ExprId, Exprs};
+use super::ir::{Axis, Graph, Index, MatMul, Op, Program, TensorType};
+use crate::dim::{Dim, DimError};
+use crate::ops::cost::{ScalarCost, binary_cost_flops, unary_cost_flops};
+use crate::ops::reduce::Reducer;
+use petgraph::stable_graph::NodeIndex;
+use std::collections::BTreeSet;
+use std::fmt;
+
+/// The cost of a node or a graph.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cost {
+    /// # Units
+    /// FLOPs, as defined in [`crate::ops::cost`].
+    pub flops: Dim,
+    /// Evaluations of functions that are computed by polynomials.
+    pub transcendentals: Dim,
+    /// # Units
+    /// Bytes read and written.
+    pub size_bytes: Dim,
+}
+
+impl Cost {
+    /// No cost.
+    pub const ZERO: Cost = Cost { flops: Dim::ZERO, transcendentals: Dim::ZERO, size_bytes: Dim::ZERO };
+
+    /// Both after another.
+    ///
+    /// # Errors
+    /// As [`Dim::add`].
+    pub fn add(&self, other: &Cost) -> Result<Cost, DimError> {
+        Ok(Cost {
+            flops: self.flops.add(&other.flops)?,
+            transcendentals: self.transcendentals.add(&other.transcendentals)?,
+            size_bytes: self.size_bytes.add(&other.size_bytes)?,
+        })
+    }
+
+    /// `times` repetitions.
+    ///
+    /// # Errors
+    /// As [`Dim::mul`].
+    pub fn repeat(&self, times: &Dim) -> Result<Cost, DimError> {
+        Ok(Cost {
+            flops: self.flops.mul(times)?,
+            transcendentals: self.transcendentals.mul(times)?,
+            size_bytes: self.size_bytes.mul(times)?,
+        })
+    }
+}
+
+impl fmt::Display for Cost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} FLOP", self.flops)?;
+        if !self.transcendentals.is(0) {
+            write!(f, ", {} transcendental", self.transcendentals)?;
+        }
+        write!(f, ", {} bytes", self.size_bytes)
+    }
+}
+
+/// The cost of one call of the entry.
+///
+/// # Errors
+/// Polynomials that overflow or have too many terms, as for all functions here.
+pub fn program(program: &Program) -> Result<Cost, DimError> {
+    graph(program, &program.function(program.entry).graph)
+}
+
+/// The cost of all nodes of a graph.
+///
+/// # Errors
+/// As [`program`].
+pub fn graph(program: &Program, graph: &Graph) -> Result<Cost, DimError> {
+    let mut sum = Cost::ZERO;
+    for id in graph.topological() {
+        sum = sum.add(&node(program, graph, id)?)?;
+    }
+    Ok(sum)
+}
+
+/// The cost of one node; of a recurrence, all its steps; of a call, the callee.
+///
+/// # Errors
+/// As [`program`].
+pub fn node(program: &Program, graph: &Graph, id: NodeIndex) -> Result<Cost, DimError> {
+    let node = graph.node(id);
+    let operand = |port: u32| graph.operands(id).get(port as usize).map(|value| graph.ty(*value).clone());
+    match &node.op {
+        Op::Arg(_) | Op::Const(_) => Ok(Cost::ZERO),
+        Op::Index(index) => with_traffic(
+            index_flops(index, true)?,
+            index_reads(index, &index.roots(), &operand)?,
+            &node.results,
+        ),
+        Op::Segment(segment) => {
+            let mut roots = segment.index.roots();
+            roots.push(segment.key);
+            let mut passed = segment.index.clone();
+            passed.iterate.remove(segment.axis);
+            let flops = index_flops(&passed, false)?;
+            with_traffic(flops, index_reads(&segment.index, &roots, &operand)?, &node.results)
+        }
+        Op::MatMul(product) => matmul(product, &operand, &node.results),
+        Op::TopK(_) => {
+            let ty = operand(0).into_iter().collect::<Vec<_>>();
+            let elems = ty.first().map_or(Ok(Dim::ZERO), |ty| Dim::product(&ty.shape))?;
+            let flops = Cost { flops: elems, ..Cost::ZERO };
+            with_traffic(flops, size_bytes(&ty)?, &node.results)
+        }
+        Op::Call(callee) => self::graph(program, &program.function(*callee).graph),
+        Op::Recur(recur) => self::graph(program, &recur.body)?.repeat(&recur.extent),
+        Op::Region(region) => {
+            let points = Dim::product(region.axes.iter().map(|axis| &axis.extent))?;
+            self::graph(program, &region.body)?.repeat(&points)
+        }
+    }
+}
+
+fn with_traffic(mut cost: Cost, read_bytes: Dim, results: &[TensorType]) -> Result<Cost, DimError> {
+    cost.size_bytes = read_bytes.add(&size_bytes(results)?)?;
+    Ok(cost)
+}
+
+fn size_bytes(types: &[TensorType]) -> Result<Dim, DimError> {
+    types.iter().try_fold(Dim::ZERO, |sum, ty| {
+        sum.add(&Dim::product(&ty.shape)?.mul(&Dim::from(ty.dtype.size_bytes() as i64))?)
+    })
+}
+
+fn points(axes: &[Axis]) -> Result<Dim, DimError> {
+    Dim::product(axes.iter().map(|axis| &axis.extent))
+}
+
+/// FLOPs of an index op. `split` is whether what the reduced indices do not reach is computed
+/// once per result; otherwise all is computed at every point.
+fn index_flops(index: &Index, split: bool) -> Result<Cost, DimError> {
+    let outer = points(&index.iterate)?;
+    let Some(reduce) = &index.reduce else {
+        return scalars(&index.exprs, &index.roots(), &|_| true)?.repeat(&outer);
+    };
+    let all = outer.mul(&points(&reduce.axes)?)?;
+    let reduced = depends_on(&index.exprs, &|k| !split || k as usize >= index.iterate.len());
+    let roots = index.roots();
+    let inner = scalars(&index.exprs, &roots, &|id| reduced[id.0 as usize])?;
+    let once = scalars(&index.exprs, &roots, &|id| !reduced[id.0 as usize])?;
+    let combine = match reduce.reducer {
+        Reducer::Any | Reducer::All => 0,
+        _ => i64::from(index.exprs.dtype(index.body).is_float()),
+    };
+    let combine = Cost { flops: Dim::from(combine), ..Cost::ZERO };
+    inner.add(&combine)?.repeat(&all)?.add(&once.repeat(&outer)?)
+}
+
+/// One evaluation of every expression that the roots reach and `counted` accepts.
+fn scalars(exprs: &Exprs, roots: &[ExprId], counted: &dyn Fn(ExprId) -> bool) -> Result<Cost, DimError> {
+    let needed = exprs.reachable(roots);
+    let mut sum = ScalarCost::default();
+    for (_, expr, _) in exprs.iter().filter(|(id, ..)| needed[id.0 as usize] && counted(*id)) {
+        let cost = match expr {
+            Expr::Unary(op, a) => unary_cost_flops(*op, exprs.dtype(*a)),
+            Expr::Binary(op, a, _) => binary_cost_flops(*op, exprs.dtype(*a)),
+            _ => continue,
+        };
+        sum.flops += cost.flops;
+        sum.transcendentals += cost.transcendentals;
+    }
+    Ok(Cost {
+        flops: Dim::from(sum.flops),
+        transcendentals: Dim::from(sum.transcendentals),
+        size_bytes: Dim::ZERO,
+    })
+}
+
+/// For each expression, whether it uses an index that `wanted` accepts.
+fn depends_on(exprs: &Exprs, wanted: &dyn Fn(u32) -> bool) -> Vec<bool> {
+    let mut depends: Vec<bool> = Vec::with_capacity(exprs.len());
+    for (id, expr, _) in exprs.iter() {
+        let own = matches!(expr, Expr::Index(k) if wanted(*k));
+        let inherited = exprs.operands(id).iter().any(|operand| depends[operand.0 as usize]);
+        depends.push(own || inherited);
+    }
+    depends
+}
+
+/// Bytes that the reads of an index op move: reads of one port over the same indices count once.
+fn index_reads(
+    index: &Index,
+    roots: &[ExprId],
+    operand: &dyn Fn(u32) -> Option<TensorType>,
+) -> Result<Dim, DimError> {
+    reads(&index.exprs, roots, &index.extents(), operand)
+}
+
+fn reads(
+    exprs: &Exprs,
+    roots: &[ExprId],
+    extents: &[Dim],
+    operand: &dyn Fn(u32) -> Option<TensorType>,
+) -> Result<Dim, DimError> {
+    let needed = exprs.reachable(roots);
+    let mut used: Vec<BTreeSet<u32>> = Vec::with_capacity(exprs.len());
+    let mut seen = BTreeSet::new();
+    for (id, expr, _) in exprs.iter() {
+        let mut set = BTreeSet::new();
+        if let Expr::Index(k) = expr {
+            set.insert(*k);
+        }
+        for operand in exprs.operands(id) {
+            set.extend(&used[operand.0 as usize]);
+        }
+        if let (true, Expr::Read(read)) = (needed[id.0 as usize], expr) {
+            let indices: BTreeSet<u32> =
+                read.index.iter().flat_map(|i| used[i.0 as usize].iter().copied()).collect();
+            seen.insert((read.port, indices));
+        }
+        used.push(set);
+    }
+    let mut sum = Dim::ZERO;
+    for (port, indices) in seen {
+        let Some(ty) = operand(port) else { continue };
+        let count = Dim::product(indices.iter().filter_map(|k| extents.get(*k as usize)))?;
+        let whole = Dim::product(&ty.shape)?;
+        // Overlapping windows read no more than there is, where that can be told.
+        let count = if count.minimum(&whole)? == whole { whole } else { count };
+        sum = sum.add(&count.mul(&Dim::from(ty.dtype.size_bytes() as i64))?)?;
+    }
+    Ok(sum)
+}
+
+fn matmul(
+    product: &MatMul,
+    operand: &dyn Fn(u32) -> Option<TensorType>,
+    results: &[TensorType],
+) -> Result<Cost, DimError> {
+    let outer = points(&product.iterate)?;
+    let depth = points(&product.contract)?;
+    let mut cost = Cost { flops: outer.mul(&depth)?.mul(&Dim::from(2))?, ..Cost::ZERO };
+    let mut bytes = Dim::ZERO;
+    for view in [&product.lhs, &product.rhs] {
+        let axes =
+            product.iterate.iter().zip(&view.iterate).chain(product.contract.iter().zip(&view.contract));
+        let walked = axes.filter(|(_, stride)| !stride.is(0)).map(|(axis, _)| &axis.extent);
+        bytes = bytes.add(&Dim::product(walked)?.mul(&Dim::from(4))?)?;
+    }
+    if let Some(epilogue) = &product.epilogue {
+        let extents: Vec<Dim> = product.iterate.iter().map(|axis| axis.extent.clone()).collect();
+        cost = cost.add(&scalars(&epilogue.exprs, &[epilogue.body], &|_| true)?.repeat(&outer)?)?;
+        // Port 0 is the accumulator.
+        let further = |port: u32| if port < 2 { None } else { operand(port) };
+        bytes = bytes.add(&reads(&epilogue.exprs, &[epilogue.body], &extents, &further)?)?;
+    }
+    with_traffic(cost, bytes, results)
+}
