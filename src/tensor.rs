@@ -8,6 +8,7 @@
 //! come in. This module knows nothing of files, graphs or devices.
 
 use std::fmt;
+use std::io;
 
 use crate::dtype::DType;
 
@@ -405,19 +406,22 @@ impl<'a> TensorView<'a> {
     /// All elements as little-endian bytes in C order.
     pub fn to_le_bytes_vec(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.size_bytes());
-        self.for_each_le_chunk(|chunk| out.extend_from_slice(chunk));
+        self.write_le_bytes(&mut out).expect("invariant: writing to a Vec does not fail");
         out
     }
 
-    /// Hands all elements, as little-endian bytes in C order, to `sink` in chunks of bounded size, so
-    /// that a large tensor can be written to a file without a second copy in memory.
-    pub fn for_each_le_chunk(&self, mut sink: impl FnMut(&[u8])) {
+    /// Writes all elements as little-endian bytes in C order, in chunks of bounded size, so that a
+    /// large tensor needs no second copy in memory.
+    ///
+    /// # Errors
+    /// Whatever `out` reports.
+    pub fn write_le_bytes(&self, out: &mut impl io::Write) -> io::Result<()> {
         match self.data {
-            DataView::F32(v) => encode(v, f32::to_le_bytes, &mut sink),
-            DataView::F64(v) => encode(v, f64::to_le_bytes, &mut sink),
-            DataView::I32(v) => encode(v, i32::to_le_bytes, &mut sink),
-            DataView::I64(v) => encode(v, i64::to_le_bytes, &mut sink),
-            DataView::Bool(v) => encode(v, |b| [u8::from(b)], &mut sink),
+            DataView::F32(v) => encode(v, f32::to_le_bytes, out),
+            DataView::F64(v) => encode(v, f64::to_le_bytes, out),
+            DataView::I32(v) => encode(v, i32::to_le_bytes, out),
+            DataView::I64(v) => encode(v, i64::to_le_bytes, out),
+            DataView::Bool(v) => encode(v, |b| [u8::from(b)], out),
         }
     }
 }
@@ -466,14 +470,19 @@ fn decoded<T, const N: usize>(
     Ok(v)
 }
 
-fn encode<T: Copy, const N: usize>(values: &[T], to: impl Fn(T) -> [u8; N], sink: &mut impl FnMut(&[u8])) {
+fn encode<T: Copy, const N: usize>(
+    values: &[T],
+    to: impl Fn(T) -> [u8; N],
+    out: &mut impl io::Write,
+) -> io::Result<()> {
     const CHUNK_ELEMS: usize = 8192;
     let mut buffer = Vec::with_capacity(CHUNK_ELEMS.min(values.len()) * N);
     for chunk in values.chunks(CHUNK_ELEMS) {
         buffer.clear();
         buffer.extend(chunk.iter().flat_map(|&v| to(v)));
-        sink(&buffer);
+        out.write_all(&buffer)?;
     }
+    Ok(())
 }
 
 #[cfg(test)]
