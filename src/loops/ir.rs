@@ -116,6 +116,21 @@ impl Scalars {
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
     }
+
+    /// All expressions, operands first.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (ScalarId, &Scalar, DType)> {
+        self.nodes.iter().enumerate().map(|(i, (s, t))| (ScalarId(i as u32), s, *t))
+    }
+
+    /// The direct operands of an expression, in order.
+    pub fn operands(&self, id: ScalarId) -> Vec<ScalarId> {
+        match self.get(id) {
+            Scalar::Const(_) | Scalar::Dim(_) | Scalar::Var(_) | Scalar::Local(_) => Vec::new(),
+            Scalar::Load(_, a) | Scalar::Unary(_, a) | Scalar::Cast(a) => vec![*a],
+            Scalar::Binary(_, a, b) => vec![*a, *b],
+            Scalar::Select(c, a, b) => vec![*c, *a, *b],
+        }
+    }
 }
 
 /// How a loop's iterations may be run.

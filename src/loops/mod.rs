@@ -1,7 +1,11 @@
 //! Loop nests over named buffers: how a program is computed.
 //!
-//! [`ir`] holds the data structures. `lower` turns graphs into them, `buffers` lays temporary
-//! buffers out in one arena, `interp` runs them slowly and checked, `print` shows them.
-//! Nothing here knows Cranelift.
+//! [`ir`] holds the data structures. [`lower`] turns graphs into them, [`buffers`] lays temporary
+//! buffers out in one arena, [`interp`] runs them slowly and checked, [`print`] shows them,
+//! [`verify`] checks them. Nothing here knows Cranelift.
 
+pub mod buffers;
+pub mod hoist;
 pub mod ir;
+pub mod lower;
+pub mod walk;

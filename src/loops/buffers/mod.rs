@@ -1,0 +1,245 @@
+//! Where temporary buffers lie: one arena per call in flight.
+//!
+//! [`plan`] finds when each temporary is live ([`live`]), lays those of known size out in a fixed
+//! part by best fit, and gives the others slots by colouring their interference: two buffers that
+//! are live at once never share bytes. Sizes and offsets are [`Dim`]s in bytes, so what holds for
+//! every call is decided here and [`Plan::evaluate`] only puts numbers in, with overflow checked.
+//!
+//! The arena of a callee is a buffer of its caller, live at the calls of that callee. All offsets
+//! are multiples of [`ALIGN_BYTES`]; the whole arena ends with as many bytes of padding, which the
+//! loop IR promises for loads of empty buffers.
+
+mod layout;
+mod live;
+mod print;
+
+#[cfg(test)]
+mod tests;
+
+pub use print::print;
+
+use super::ir::{BufferId, BufferKind, LoopFunc, LoopProgram};
+use crate::dim::{Dim, DimError, Symbol};
+use crate::dtype::DType;
+use std::collections::BTreeMap;
+
+/// # Units
+/// Bytes; a cache line, and the widest vector.
+pub const ALIGN_BYTES: i64 = 64;
+
+/// How temporary buffers of all functions are laid out.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// One frame per function of the program.
+    pub functions: Vec<FramePlan>,
+    /// The function of the entry.
+    pub entry: usize,
+    /// # Units
+    /// Bytes of the arena of the entry, padding included.
+    pub entry_bytes: Dim,
+    /// # Units
+    /// Bytes of the arena of the bind function, padding included.
+    pub bind_bytes: Option<Dim>,
+}
+
+/// The frame of one function.
+#[derive(Clone, Debug)]
+pub struct FramePlan {
+    /// Byte offset of each temporary in the frame; `None` for other buffers and unused ones.
+    pub offsets: Vec<Option<Dim>>,
+    /// Byte offset in this frame at which the frame of a called function begins.
+    pub callees: BTreeMap<usize, Dim>,
+    /// # Units
+    /// Bytes of the frame, a multiple of [`ALIGN_BYTES`].
+    pub size_bytes: Dim,
+    /// What was laid out, for the printed form and the lower bound.
+    pub(crate) tenants: Vec<Tenant>,
+}
+
+/// Something that takes up room in a frame while it is live.
+#[derive(Clone, Debug)]
+pub(crate) struct Tenant {
+    pub what: Occupant,
+    /// # Units
+    /// Bytes, a multiple of [`ALIGN_BYTES`].
+    pub size_bytes: Dim,
+    /// First and last statement, in preorder, at which it is live.
+    pub live: (usize, usize),
+    /// # Units
+    /// Bytes from the start of the frame.
+    pub offset_bytes: Dim,
+}
+
+/// What takes up the room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Occupant {
+    Buffer(BufferId),
+    /// The frame of a called function.
+    Frame(usize),
+}
+
+/// A limit that given dimensions exceed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the memory for these dimensions cannot be computed: {0}")]
+pub struct LimitError(#[from] pub DimError);
+
+/// A plan for given dimensions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evaluated {
+    /// One per function.
+    pub functions: Vec<Frame>,
+    /// # Units
+    /// Bytes of the arena that the entry needs, padding included.
+    pub entry_bytes: u64,
+    /// # Units
+    /// Bytes of the arena that the bind function needs, padding included; 0 without one.
+    pub bind_bytes: u64,
+    /// # Units
+    /// Bytes that are live at once in the entry at its worst statement: no layout needs less.
+    pub lower_bound_bytes: u64,
+}
+
+/// The frame of one function for given dimensions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// Byte offset of each temporary.
+    pub offsets: Vec<Option<u64>>,
+    /// Byte offset at which the frame of a called function begins.
+    pub callees: BTreeMap<usize, u64>,
+    /// # Units
+    /// Bytes.
+    pub size_bytes: u64,
+}
+
+/// Lays out the temporaries of a program.
+///
+/// # Errors
+/// A size that no [`Dim`] holds.
+pub fn plan(program: &LoopProgram) -> Result<Plan, LimitError> {
+    let mut functions: Vec<FramePlan> = Vec::with_capacity(program.functions.len());
+    for func in &program.functions {
+        let sizes: Vec<Dim> = functions.iter().map(|f| f.size_bytes.clone()).collect();
+        functions.push(layout::frame(func, &sizes)?);
+    }
+    let padded = |at: usize| functions[at].size_bytes.add(&Dim::from(ALIGN_BYTES));
+    let entry_bytes = padded(program.entry)?;
+    let bind_bytes = program.bind.map(padded).transpose()?;
+    Ok(Plan { entry: program.entry, entry_bytes, bind_bytes, functions })
+}
+
+impl Plan {
+    /// Puts numbers in.
+    ///
+    /// # Errors
+    /// Overflow, or a symbol without a value.
+    pub fn evaluate(&self, dims: &dyn Fn(&Symbol) -> Option<i64>) -> Result<Evaluated, LimitError> {
+        let bytes = |dim: &Dim| -> Result<u64, LimitError> {
+            let value = dim.eval(dims)?;
+            Ok(u64::try_from(value).map_err(|_| DimError::Overflow)?)
+        };
+        let mut functions = Vec::with_capacity(self.functions.len());
+        for frame in &self.functions {
+            let offsets =
+                frame.offsets.iter().map(|o| o.as_ref().map(bytes).transpose()).collect::<Result<_, _>>()?;
+            let callees = frame.callees.iter().map(|(f, o)| Ok((*f, bytes(o)?)));
+            let callees = callees.collect::<Result<_, LimitError>>()?;
+            functions.push(Frame { offsets, callees, size_bytes: bytes(&frame.size_bytes)? });
+        }
+        Ok(Evaluated {
+            functions,
+            entry_bytes: bytes(&self.entry_bytes)?,
+            bind_bytes: self.bind_bytes.as_ref().map_or(Ok(0), bytes)?,
+            lower_bound_bytes: self.lower_bound(dims)?,
+        })
+    }
+
+    fn lower_bound(&self, dims: &dyn Fn(&Symbol) -> Option<i64>) -> Result<u64, LimitError> {
+        let mut bounds: Vec<u64> = Vec::with_capacity(self.functions.len());
+        for frame in &self.functions {
+            let mut spans = Vec::with_capacity(frame.tenants.len());
+            for tenant in &frame.tenants {
+                let size = match tenant.what {
+                    Occupant::Frame(callee) => bounds[callee],
+                    Occupant::Buffer(_) => {
+                        u64::try_from(tenant.size_bytes.eval(dims)?).map_err(|_| DimError::Overflow)?
+                    }
+                };
+                spans.push((tenant.live, size));
+            }
+            let at = |point: usize| -> u64 {
+                let live = spans.iter().filter(|((from, to), _)| (*from..=*to).contains(&point));
+                live.fold(0, |sum: u64, (_, size)| sum.saturating_add(*size))
+            };
+            bounds.push(spans.iter().map(|((from, _), _)| at(*from)).max().unwrap_or(0));
+        }
+        Ok(bounds[self.entry])
+    }
+}
+
+/// How the results of the bind function lie in the blob of packed weights.
+#[derive(Clone, Debug)]
+pub struct BlobLayout {
+    /// One part per result of the bind function, in order.
+    pub parts: Vec<BlobPart>,
+    /// # Units
+    /// Bytes of the blob, padding at its end included.
+    pub size_bytes: Dim,
+}
+
+/// A part of the blob.
+#[derive(Clone, Debug)]
+pub struct BlobPart {
+    /// # Units
+    /// Bytes from the start, a multiple of [`ALIGN_BYTES`].
+    pub offset_bytes: Dim,
+    /// Number of elements.
+    pub elems: Dim,
+    /// Element type.
+    pub dtype: DType,
+}
+
+impl BlobLayout {
+    /// The layout of what `bind` gives; empty where there is no bind function.
+    ///
+    /// # Errors
+    /// A size that no [`Dim`] holds.
+    pub fn new(program: &LoopProgram) -> Result<BlobLayout, LimitError> {
+        let mut parts = Vec::new();
+        let mut next = Dim::ZERO;
+        if let Some(bind) = program.bind {
+            for result in results(&program.functions[bind]) {
+                let buffer = &program.functions[bind].buffers[result.0 as usize];
+                let (elems, dtype) = (buffer.elems.clone(), buffer.dtype);
+                let size = layout::aligned_bytes(&elems, dtype)?;
+                parts.push(BlobPart { offset_bytes: next.clone(), elems, dtype });
+                next = next.add(&size).map_err(LimitError)?;
+            }
+        }
+        let size_bytes = next.add(&Dim::from(ALIGN_BYTES))?;
+        Ok(BlobLayout { parts, size_bytes })
+    }
+}
+
+/// The result buffers of a function, in order.
+pub fn results(func: &LoopFunc) -> Vec<BufferId> {
+    in_order(func, |kind| match kind {
+        BufferKind::Result(k) => Some(*k),
+        _ => None,
+    })
+}
+
+/// The argument buffers of a function, in order.
+pub fn args(func: &LoopFunc) -> Vec<BufferId> {
+    in_order(func, |kind| match kind {
+        BufferKind::Arg(k) => Some(*k),
+        _ => None,
+    })
+}
+
+fn in_order(func: &LoopFunc, number: impl Fn(&BufferKind) -> Option<u32>) -> Vec<BufferId> {
+    let numbered = func.buffers.iter().enumerate();
+    let mut found: Vec<(u32, BufferId)> =
+        numbered.filter_map(|(id, b)| Some((number(&b.kind)?, BufferId(id as u32)))).collect();
+    found.sort_unstable();
+    found.into_iter().map(|(_, id)| id).collect()
+}

@@ -1,0 +1,99 @@
+//! Regions: loops around a graph whose slices go straight into the whole results.
+//!
+//! What the body computes for itself exists for one point at a time. The loops are therefore
+//! serial, since the points share that storage.
+
+use super::place::{Place, dense_strides};
+use super::{FuncCx, Lowered, Position, Work};
+use crate::dim::Dim;
+use crate::graph::affine::Interval;
+use crate::graph::ir::{Place as Axes, Region};
+use crate::loops::ir::{LoopKind, ScalarId, Stmt};
+
+impl FuncCx<'_> {
+    pub(super) fn region(
+        &mut self,
+        work: &Work<'_>,
+        region: &Region,
+        out: &mut Vec<Stmt>,
+    ) -> Lowered<Vec<Place>> {
+        let mut loops = Vec::new();
+        let mut index = Vec::new();
+        for (var, axis) in region.vars.iter().zip(&region.axes) {
+            let scalar = if axis.extent.is(1) {
+                self.int(0)
+            } else {
+                let loop_var = self.new_var(&axis.name);
+                loops.push((loop_var, self.dim(&axis.extent)));
+                self.var(loop_var)
+            };
+            index.push(scalar);
+            let (extent, name) = (axis.extent.clone(), axis.name.clone());
+            self.ranges.insert(*var, Interval::below(&axis.extent));
+            self.positions.insert(*var, Position { scalar, start: Dim::ZERO, extent, name });
+        }
+        let (mut wholes, mut slices) = (Vec::new(), Vec::new());
+        for k in 0..region.places.len() {
+            let whole = self.dest(work, k)?;
+            let written = self.whole(work, k, &whole)?;
+            slices.push(self.slice_of(region, k, &written, &index)?);
+            wholes.push((whole, written));
+        }
+        let mut body = Vec::new();
+        self.graph(&region.body, &work.operands, &slices, &mut body)?;
+        for var in &region.vars {
+            self.positions.remove(var);
+            self.ranges.remove(var);
+        }
+        for (var, extent) in loops.into_iter().rev() {
+            body = vec![Stmt::For { var, extent, reverse: false, kind: LoopKind::Serial, body }];
+        }
+        out.extend(body);
+        for (whole, written) in &wholes {
+            if whole != written {
+                self.copy(written, whole, out)?;
+            }
+        }
+        Ok(wholes.into_iter().map(|(whole, _)| whole).collect())
+    }
+
+    /// A dense place for a whole result.
+    fn whole(&mut self, work: &Work<'_>, result: usize, dest: &Place) -> Lowered<Place> {
+        if dest.is_dense() {
+            return Ok(dest.clone());
+        }
+        let node = work.graph.node(work.node);
+        self.temp(node.name.as_deref(), node.results[result].dtype, &node.results[result].shape)
+    }
+
+    /// The part of a whole result that the current point yields.
+    fn slice_of(
+        &mut self,
+        region: &Region,
+        result: usize,
+        whole: &Place,
+        index: &[ScalarId],
+    ) -> Lowered<Place> {
+        let ty = region.body.ty(region.body.results[result]).clone();
+        let extents: Vec<Dim> = region.places[result]
+            .iter()
+            .map(|place| match place {
+                Axes::Loop(k) => region.axes[*k].extent.clone(),
+                Axes::Slice(k) => ty.shape[*k].clone(),
+            })
+            .collect();
+        let strides = dense_strides(extents.iter())?;
+        let mut slice = Place { strides: vec![Dim::ZERO; ty.shape.len()], shape: ty.shape, ..whole.clone() };
+        for (place, stride) in region.places[result].iter().zip(strides) {
+            match place {
+                Axes::Loop(k) => {
+                    let stride = self.dim(&stride);
+                    let term = self.mul(index[*k], stride);
+                    slice.offset = self.add(slice.offset, term);
+                }
+                Axes::Slice(k) => slice.strides[*k] = stride,
+            }
+        }
+        Ok(slice)
+    }
+}
