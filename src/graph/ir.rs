@@ -3,6 +3,7 @@
 use super::expr::{ExprId, Exprs, VarId};
 use crate::dim::{Dim, Symbol};
 use crate::dtype::DType;
+pub use crate::ops::init::Init;
 use crate::ops::reduce::Reducer;
 use crate::span::Span;
 use crate::tensor::Tensor;
@@ -555,24 +556,6 @@ pub struct Weight {
     pub init: Init,
     /// Where it is declared.
     pub span: Span,
-}
-
-/// An initialiser: what fills a weight when no file is given.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Init {
-    /// One value.
-    Fill(f64),
-    /// Uniform on `(-bound, bound)`.
-    Uniform(f64),
-    /// Normal with mean 0 and this standard deviation.
-    Normal(f64),
-    /// Uniform with bound `1 / sqrt(fan_in)`: what PyTorch's Linear and convolutions use
-    /// (He et al. 2015 with a = sqrt(5)).
-    KaimingUniform,
-    /// Uniform with bound `sqrt(6 / (fan_in + fan_out))` (Glorot and Bengio 2010).
-    XavierUniform,
-    /// The identity matrix.
-    Eye,
 }
 
 /// A condition on dimensions that could not be decided at compile time.

@@ -32,6 +32,8 @@
 
 pub mod affine;
 pub mod cost;
+pub mod dims;
+pub mod eval;
 pub mod expr;
 pub mod ir;
 pub mod print;

@@ -2,5 +2,8 @@
 //! (`loops/lower`), so that these definitions stay an independent oracle.
 
 pub mod cost;
+pub mod init;
 pub mod reduce;
 pub mod scalar;
+pub mod top_k;
+pub mod value;

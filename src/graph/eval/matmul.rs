@@ -1,0 +1,83 @@
+//! Matrix products over views.
+
+use super::super::ir::{Epilogue, MatMul, Node, View};
+use super::point::Points;
+use super::{EvalError, Machine, advance, store};
+use crate::ops::scalar::BinaryOp;
+use crate::ops::value::{Scalar, apply_binary};
+use crate::span::Span;
+use crate::tensor::Tensor;
+use std::sync::Arc;
+
+impl Machine<'_> {
+    pub(super) fn matmul(
+        &self,
+        product: &MatMul,
+        operands: &[Arc<Tensor>],
+        node: &Node,
+    ) -> Result<Tensor, EvalError> {
+        let span = node.span;
+        let mut out = self.zeros(&node.results[0], span)?;
+        let iterate = self.extents(&product.iterate, span)?;
+        let contract = self.extents(&product.contract, span)?;
+        let walks = [self.walk(&product.lhs, span)?, self.walk(&product.rhs, span)?];
+        let zero = Scalar::zero(self.mode.stored(crate::dtype::DType::F32));
+        let mut epilogue = product.epilogue.as_ref().map(|Epilogue { exprs, body }| {
+            (Points::new(self, exprs, operands, (&product.iterate, &[]), Some(zero), span), *body)
+        });
+        let mut point = vec![0; iterate.len()];
+        for at in 0..out.elems() {
+            let mut value = zero;
+            let mut depth = vec![0; contract.len()];
+            for _ in 0..contract.iter().product() {
+                let factor = |k: usize| element(&operands[k], walks[k].address(&point, &depth), span);
+                value = apply_binary(BinaryOp::Mul, factor(0)?, factor(1)?)
+                    .and_then(|term| apply_binary(BinaryOp::Add, value, term))
+                    .map_err(|error| EvalError::Invalid { message: error.to_string(), span })?;
+                advance(&mut depth, &contract);
+            }
+            if let Some((points, body)) = &mut epilogue {
+                points.outer().copy_from_slice(&point);
+                points.set_accumulator(value);
+                value = points.value(*body)?;
+            }
+            store::write(&mut out, at, value);
+            advance(&mut point, &iterate);
+        }
+        Ok(out)
+    }
+
+    fn walk(&self, view: &View, span: Span) -> Result<Walk, EvalError> {
+        let mut offset = self.position(&view.offset, span)?;
+        for (var, stride) in &view.vars {
+            let position = self.vars.get(var).copied().unwrap_or_default();
+            offset += position * self.position(stride, span)?;
+        }
+        let strides = |dims: &[crate::dim::Dim]| dims.iter().map(|d| self.position(d, span)).collect();
+        let iterate: Result<Vec<i64>, EvalError> = strides(&view.iterate);
+        let contract: Result<Vec<i64>, EvalError> = strides(&view.contract);
+        Ok(Walk { offset, iterate: iterate?, contract: contract? })
+    }
+}
+
+/// A view with its numbers.
+struct Walk {
+    offset: i64,
+    iterate: Vec<i64>,
+    contract: Vec<i64>,
+}
+
+impl Walk {
+    fn address(&self, point: &[i64], depth: &[i64]) -> i64 {
+        let dot = |a: &[i64], b: &[i64]| a.iter().zip(b).map(|(x, y)| x * y).sum::<i64>();
+        self.offset + dot(point, &self.iterate) + dot(depth, &self.contract)
+    }
+}
+
+fn element(tensor: &Tensor, at: i64, span: Span) -> Result<Scalar, EvalError> {
+    let inside = usize::try_from(at).ok().filter(|at| *at < tensor.elems());
+    match inside {
+        Some(at) => Ok(store::read(tensor, at)),
+        None => Err(EvalError::OutOfRange { index: vec![at], extents: vec![tensor.elems()], span }),
+    }
+}
