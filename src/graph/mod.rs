@@ -35,6 +35,8 @@ pub mod cost;
 pub mod dims;
 pub mod eval;
 pub mod expr;
+#[cfg(test)]
+pub(crate) mod fixture;
 pub mod ir;
 pub mod print;
 pub mod verify;

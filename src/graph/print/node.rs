@@ -186,17 +186,20 @@ impl Printer<'_> {
     fn recur(&mut self, recur: &Recur, operands: &[Value], outer: &Names, left: &[String], indent: usize) {
         let names: Vec<String> = operands.iter().map(|value| name_of(outer, *value)).collect();
         let mut inits = names.iter().skip(recur.captures);
-        for (sequence, name) in recur.sequences.iter().zip(left) {
+        for ((sequence, name), value) in recur.sequences.iter().zip(left).zip(&recur.body.results) {
+            let rank = recur.body.ty(*value).shape.len();
             for (lag, init) in (1..=sequence.lags).zip(&mut inits) {
-                self.line(indent + 1, &format!("init {name} lag {lag} = {init}"), None, "");
+                let entry = slots(sequence.axis, rank, &init_entry(recur, sequence.lags, lag));
+                self.line(indent + 1, &format!("init {name}[{entry}] = {init}"), None, "");
             }
         }
         let args = names.into_iter().take(recur.captures).chain(left.iter().cloned());
         let var = self.distinct(&recur.name, &[]);
         let inner = self.body(&recur.body, args, &[(recur.var, var.clone())], indent);
         for ((sequence, name), value) in recur.sequences.iter().zip(left).zip(&recur.body.results) {
-            let place = slots(sequence.axis, &recur.body, *value, &var);
-            let text = format!("{name}[{}] = {}", place.join(", "), name_of(&inner, *value));
+            let rank = recur.body.ty(*value).shape.len();
+            let entry = slots(sequence.axis, rank, &step_entry(recur, sequence.lags, &var));
+            let text = format!("{name}[{entry}] = {}", name_of(&inner, *value));
             self.line(indent + 1, &text, None, "");
         }
         self.line(indent, "}", None, "");
@@ -253,11 +256,34 @@ impl Printer<'_> {
     }
 }
 
-/// Where a step's slice lies in its sequence: `:` everywhere but on the time axis.
-fn slots(axis: usize, body: &Graph, value: Value, var: &str) -> Vec<String> {
-    let mut slots = vec![":".to_string(); body.ty(value).shape.len()];
-    slots.insert(axis.min(slots.len()), var.to_string());
-    slots
+/// A slice of a sequence, `:` everywhere but on the time axis.
+fn slots(axis: usize, rank: usize, time: &str) -> String {
+    let mut slots = vec![":"; rank];
+    slots.insert(axis.min(rank), time);
+    slots.join(", ")
+}
+
+/// The entry of a sequence's time axis that holds its initial slice of a lag.
+fn init_entry(recur: &Recur, lags: usize, lag: usize) -> String {
+    if recur.reverse {
+        let entry = recur.extent.add(&Dim::from(lag as i64 - 1));
+        entry.map_or_else(|e| e.to_string(), |d| d.to_string())
+    } else {
+        lags.saturating_sub(lag).to_string()
+    }
+}
+
+/// The entry of a sequence's time axis that the step at `var` defines.
+fn step_entry(recur: &Recur, lags: usize, var: &str) -> String {
+    let lags = if recur.reverse { 0 } else { lags };
+    match Dim::from(lags as i64).sub(&recur.start) {
+        Ok(shift) if shift.is(0) => var.to_string(),
+        Ok(shift) => match shift.to_string() {
+            text if text.starts_with('-') => format!("{var} - {}", &text[1..]),
+            text => format!("{var} + {text}"),
+        },
+        Err(error) => error.to_string(),
+    }
 }
 
 /// `guard`, reducer and body as text. The roots of `printed` are those of [`Index::roots`].
