@@ -8,6 +8,7 @@ pub mod graph;
 pub mod loops;
 pub mod ops;
 pub mod passes;
+pub mod sema;
 pub mod source;
 pub mod span;
 pub mod syntax;
