@@ -52,7 +52,7 @@ impl Machine<'_> {
             wholes.push(self.zeros(ty, node.span)?);
         }
         let mut point = vec![0; extents.len()];
-        for _ in 0..extents.iter().product() {
+        for _ in 0..super::points(&extents, node.span)? {
             self.vars.extend(region.vars.iter().copied().zip(point.iter().copied()));
             let slices = self.graph(&region.body, operands.clone())?;
             for ((whole, slice), places) in wholes.iter_mut().zip(&slices).zip(&region.places) {

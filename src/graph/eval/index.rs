@@ -49,7 +49,7 @@ impl Machine<'_> {
     ) -> Result<Scalar, EvalError> {
         let Some(reduce) = &index.reduce else { return points.value(index.body) };
         let mut sum = Accumulator::new(reduce.reducer, self.term(index));
-        let count: usize = extents.iter().product();
+        let count = super::points(extents, span)?;
         for position in 0..count {
             if points.holds(reduce.filter)? {
                 let term = points.value(index.body)?;
@@ -82,8 +82,8 @@ impl Machine<'_> {
         let mut sums = vec![Accumulator::new(reduce.reducer, self.term(index)); out.elems()];
         let mut points =
             Points::new(self, &index.exprs, operands, (&index.iterate, &reduce.axes), None, node.span);
-        let rows: usize = others.iter().product();
-        let count: usize = extents.iter().product();
+        let rows = super::points(&others, node.span)?;
+        let count = super::points(&extents, node.span)?;
         for _ in 0..rows {
             for position in 0..count {
                 let selected = usize::try_from(points.int(*key)?).ok().filter(|k| *k < iterate[*axis]);

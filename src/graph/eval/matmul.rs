@@ -3,6 +3,8 @@
 use super::super::ir::{Epilogue, MatMul, Node, View};
 use super::point::Points;
 use super::{EvalError, Machine, advance, store};
+use crate::dim::Dim;
+use crate::dtype::DType;
 use crate::ops::scalar::BinaryOp;
 use crate::ops::value::{Scalar, apply_binary};
 use crate::span::Span;
@@ -21,15 +23,15 @@ impl Machine<'_> {
         let iterate = self.extents(&product.iterate, span)?;
         let contract = self.extents(&product.contract, span)?;
         let walks = [self.walk(&product.lhs, span)?, self.walk(&product.rhs, span)?];
-        let zero = Scalar::zero(self.mode.stored(crate::dtype::DType::F32));
+        let zero = Scalar::zero(self.mode.stored(DType::F32));
         let mut epilogue = product.epilogue.as_ref().map(|Epilogue { exprs, body }| {
             (Points::new(self, exprs, operands, (&product.iterate, &[]), Some(zero), span), *body)
         });
-        let mut point = vec![0; iterate.len()];
+        let terms = super::points(&contract, span)?;
+        let (mut point, mut depth) = (vec![0; iterate.len()], vec![0; contract.len()]);
         for at in 0..out.elems() {
             let mut value = zero;
-            let mut depth = vec![0; contract.len()];
-            for _ in 0..contract.iter().product() {
+            for _ in 0..terms {
                 let factor = |k: usize| element(&operands[k], walks[k].address(&point, &depth), span);
                 value = apply_binary(BinaryOp::Mul, factor(0)?, factor(1)?)
                     .and_then(|term| apply_binary(BinaryOp::Add, value, term))
@@ -51,9 +53,9 @@ impl Machine<'_> {
         let mut offset = self.position(&view.offset, span)?;
         for (var, stride) in &view.vars {
             let position = self.vars.get(var).copied().unwrap_or_default();
-            offset += position * self.position(stride, span)?;
+            offset = offset.wrapping_add(position.wrapping_mul(self.position(stride, span)?));
         }
-        let strides = |dims: &[crate::dim::Dim]| dims.iter().map(|d| self.position(d, span)).collect();
+        let strides = |dims: &[Dim]| dims.iter().map(|d| self.position(d, span)).collect();
         let iterate: Result<Vec<i64>, EvalError> = strides(&view.iterate);
         let contract: Result<Vec<i64>, EvalError> = strides(&view.contract);
         Ok(Walk { offset, iterate: iterate?, contract: contract? })
@@ -68,9 +70,10 @@ struct Walk {
 }
 
 impl Walk {
+    /// The element at a point.
     fn address(&self, point: &[i64], depth: &[i64]) -> i64 {
-        let dot = |a: &[i64], b: &[i64]| a.iter().zip(b).map(|(x, y)| x * y).sum::<i64>();
-        self.offset + dot(point, &self.iterate) + dot(depth, &self.contract)
+        let steps = point.iter().zip(&self.iterate).chain(depth.iter().zip(&self.contract));
+        steps.fold(self.offset, |at, (position, stride)| at.wrapping_add(position.wrapping_mul(*stride)))
     }
 }
 

@@ -31,7 +31,7 @@ use crate::dtype::DType;
 use crate::ops::top_k::top_k;
 use crate::ops::value::Scalar;
 use crate::span::Span;
-use crate::tensor::{ShapeText, Tensor};
+use crate::tensor::{ShapeText, Tensor, TensorError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -224,6 +224,17 @@ impl Machine<'_> {
         let shape = self.shape(&ty.shape, span)?;
         Tensor::zeros(self.mode.stored(ty.dtype), shape).map_err(|error| EvalError::Tensor { error, span })
     }
+}
+
+/// The number of points of a loop nest.
+fn points(extents: &[usize], span: Span) -> Result<usize, EvalError> {
+    if extents.contains(&0) {
+        return Ok(0);
+    }
+    extents.iter().try_fold(1usize, |n, extent| n.checked_mul(*extent)).ok_or_else(|| {
+        let error = TensorError::TooLarge { shape: extents.to_vec() };
+        EvalError::Tensor { error, span }
+    })
 }
 
 /// Moves `index` to the next point in row-major order; false behind the last one.

@@ -396,3 +396,13 @@ fn calls_and_bind_pass_values_on() {
     let error = evaluate(&program, std::slice::from_ref(&x), &[f32s(&[3], &[0.0; 3])], &dims, Mode::Declared);
     assert_eq!(error.unwrap_err().to_string(), "weight `w` wants f32[B], it is f32 of shape [3]");
 }
+
+#[test]
+fn loops_of_too_many_points_are_refused() {
+    let mut f = Fixture::new();
+    let x = f.input("x", F, &[k(1)]);
+    let huge = axes(&[("i", k(1 << 40)), ("j", k(1 << 40))]);
+    let y = f.index(reduce(vec![], Reducer::Sum, huge, |e| e.real(1.0, F)), &[x]);
+    let error = f.run(&[y], &[f32s(&[1], &[0.0])], Mode::F64).unwrap_err();
+    assert!(matches!(error, EvalError::Tensor { .. }));
+}
