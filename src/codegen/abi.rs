@@ -1,0 +1,111 @@
+//! What generated code and its callers agree on.
+//!
+//! Every function of a loop program becomes `i32 f(Context*, const i64 *dims, void *arena,
+//! void *const *pointers)`: the free dimensions in the order of the signature, a frame of the
+//! size that the plan says, aligned to [`crate::loops::buffers::ALIGN_BYTES`], and the arguments
+//! followed by the results. The caller has checked all of it. The return value is a [`Status`].
+
+/// Version of everything in this module; code and caller must have the same.
+pub const ABI_VERSION: u32 = 1;
+
+/// The most values that a failed check records.
+pub const MAX_VALUES: usize = 8;
+
+/// What a call is given besides its data, and where it reports an error.
+#[derive(Clone, Debug)]
+#[repr(C)]
+pub struct Context {
+    /// [`ABI_VERSION`] of the caller.
+    pub version: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Who runs the tasks of parallel loops; null for none.
+    pub exec: *const Exec,
+    /// Where the call failed: an index into the sites of the program.
+    pub site: i64,
+    /// What the check at the site recorded.
+    pub values: [i64; MAX_VALUES],
+}
+
+/// Runs tasks on several threads.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Exec {
+    /// Handed back to `run`.
+    pub this: *mut std::ffi::c_void,
+    /// Number of threads.
+    pub workers: u64,
+    /// Calls `task(data, k)` for all `k < n`, on at most `workers` threads, and returns when all
+    /// have returned.
+    pub run: unsafe extern "C" fn(
+        this: *mut std::ffi::c_void,
+        task: unsafe extern "C" fn(*mut std::ffi::c_void, u64),
+        data: *mut std::ffi::c_void,
+        n: u64,
+    ),
+}
+
+impl Context {
+    /// A context for one serial call.
+    pub fn new() -> Self {
+        Context {
+            version: ABI_VERSION,
+            reserved: 0,
+            exec: std::ptr::null(),
+            site: -1,
+            values: [0; MAX_VALUES],
+        }
+    }
+}
+
+impl Default for Context {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Byte offsets of the fields of [`Context`] that generated code writes.
+pub(crate) mod offset {
+    use super::Context;
+    use std::mem::offset_of;
+
+    pub(crate) const VERSION: i32 = offset_of!(Context, version) as i32;
+    pub(crate) const SITE: i32 = offset_of!(Context, site) as i32;
+    pub(crate) const VALUES: i32 = offset_of!(Context, values) as i32;
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub enum Status {
+    /// All outputs hold their values.
+    Ok = 0,
+    /// A check of the program failed; the context names the site. Outputs are unspecified.
+    Failed = 1,
+    /// The context has another version. As for all that follow, outputs are untouched.
+    Version = 2,
+    /// A pointer is null.
+    Null = 3,
+    /// A pointer is not aligned to its element.
+    Alignment = 4,
+    /// A tensor has the wrong element type.
+    DType = 5,
+    /// A tensor has the wrong number of axes.
+    Rank = 6,
+    /// A tensor has the wrong shape.
+    Shape = 7,
+    /// A tensor has the wrong number of bytes.
+    Bytes = 8,
+    /// An output overlaps another tensor.
+    Overlap = 9,
+    /// The free dimensions are negative, fail a condition of the program, or give sizes that overflow.
+    Dims = 10,
+}
+
+/// Signature of the functions of a loop program.
+pub type Entry = unsafe extern "C" fn(
+    context: *mut Context,
+    dims: *const i64,
+    arena: *mut u8,
+    pointers: *const *mut u8,
+) -> i32;

@@ -1,0 +1,268 @@
+//! One function: its parameters, where its buffers lie, and the state of emission.
+
+use super::super::error::CodeError;
+use super::bodies::{Bodies, Body};
+use super::clif_type;
+use super::dims::Sizes;
+use crate::dtype::DType;
+use crate::loops::buffers::FramePlan;
+use crate::loops::ir::{BufferId, BufferKind, Local, LoopFunc, LoopProgram, LoopVar, Scalar, ScalarId};
+use cranelift_codegen::Context;
+use cranelift_codegen::ir::{
+    AliasRegion, AliasRegionData, Block, FuncRef, InstBuilder, MemFlagsData, Value, types,
+};
+use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
+use cranelift_module::{DataId, FuncId, Module};
+use std::collections::{BTreeMap, HashMap};
+
+/// Cranelift packs values in 24 bits and its register allocator in 21; stop well before either.
+const MAX_FUNCTION_VALUES: usize = 1 << 20;
+
+/// What a function is compiled from.
+#[derive(Clone, Copy)]
+pub(super) struct Env<'a> {
+    pub program: &'a LoopProgram,
+    pub func: &'a LoopFunc,
+    pub frame: &'a FramePlan,
+    /// The functions of the program.
+    pub ids: &'a [FuncId],
+    /// Per buffer: its data, if it is a constant.
+    pub constants: &'a [Option<DataId>],
+}
+
+/// Where a buffer starts.
+#[derive(Clone, Copy)]
+pub(super) struct Base {
+    pub pointer: Value,
+    /// # Units
+    /// Bytes to add.
+    pub disp: i64,
+    pub region: AliasRegion,
+}
+
+/// The state of emission.
+pub(super) struct FuncCx<'a, 'b> {
+    pub builder: FunctionBuilder<'b>,
+    pub env: Env<'a>,
+    pub module: &'a mut dyn Module,
+    pub bodies: &'a mut Bodies,
+    /// The parameters that calls hand on.
+    pub context: Value,
+    pub dims: Value,
+    pub arena: Value,
+    pub sizes: Sizes<'a>,
+    /// Where the frame of a callee begins.
+    pub callee_frames: BTreeMap<usize, Value>,
+    /// The value of each enclosing loop.
+    pub vars: Vec<Option<Value>>,
+    /// Expressions without loads and locals that have been emitted, by scope; the values of an
+    /// outer scope dominate all inner ones.
+    pub scopes: Vec<HashMap<ScalarId, Value>>,
+    /// The other expressions that the current statement has emitted.
+    pub memo: HashMap<ScalarId, Value>,
+    /// Per expression: whether it has neither loads nor locals.
+    pub pure: Vec<bool>,
+    locals: Vec<Option<Variable>>,
+    bases: Vec<Option<Base>>,
+    imported: BTreeMap<FuncId, FuncRef>,
+    failed: Option<Block>,
+}
+
+/// Emits a function into `context`, whose signature is set.
+pub(super) fn emit(
+    env: Env<'_>,
+    module: &mut dyn Module,
+    bodies: &mut Bodies,
+    scratch: &mut FunctionBuilderContext,
+    context: &mut Context,
+) -> Result<(), CodeError> {
+    let config = module.target_config();
+    let mut builder = FunctionBuilder::new(&mut context.func, scratch);
+    let entry = builder.create_block();
+    builder.append_block_params_for_function_params(entry);
+    builder.switch_to_block(entry);
+    builder.seal_block(entry);
+    let &[ctx, dims, arena, pointers] = builder.block_params(entry) else {
+        return Err(internal(env.func, "a function has four parameters"));
+    };
+    let mut cx = FuncCx {
+        sizes: Sizes::new(&env.program.signature.dims, dims),
+        builder,
+        env,
+        module,
+        bodies,
+        context: ctx,
+        dims,
+        arena,
+        callee_frames: BTreeMap::new(),
+        vars: vec![None; env.func.vars.len()],
+        scopes: vec![HashMap::new()],
+        memo: HashMap::new(),
+        pure: pure(env.func),
+        locals: vec![None; env.func.locals.len()],
+        bases: vec![None; env.func.buffers.len()],
+        imported: BTreeMap::new(),
+        failed: None,
+    };
+    cx.sizes();
+    cx.bases(pointers);
+    cx.stmts(&env.func.body)?;
+    let ok = cx.builder.ins().iconst(types::I32, 0);
+    cx.builder.ins().return_(&[ok]);
+    cx.failure_exit();
+    cx.builder.seal_all_blocks();
+    cx.builder.finalize(config);
+    Ok(())
+}
+
+/// An error of our own.
+pub(super) fn internal(func: &LoopFunc, reason: impl Into<String>) -> CodeError {
+    CodeError::Internal { function: func.name.to_string(), reason: reason.into() }
+}
+
+/// Which expressions have neither loads nor locals.
+fn pure(func: &LoopFunc) -> Vec<bool> {
+    let mut pure = Vec::with_capacity(func.scalars.len());
+    for (id, scalar, _) in func.scalars.iter() {
+        let own = !matches!(scalar, Scalar::Load(..) | Scalar::Local(_));
+        let all = own && func.scalars.operands(id).iter().all(|operand| pure[operand.0 as usize]);
+        pure.push(all);
+    }
+    pure
+}
+
+impl FuncCx<'_, '_> {
+    /// All sizes that expressions name, and the frames of callees.
+    fn sizes(&mut self) {
+        for (_, scalar, _) in self.env.func.scalars.iter() {
+            if let Scalar::Dim(dim) = scalar {
+                self.sizes.emit(&mut self.builder, dim);
+            }
+        }
+        for (callee, offset) in &self.env.frame.callees {
+            let offset = self.sizes.emit(&mut self.builder, offset);
+            let frame = self.builder.ins().iadd(self.arena, offset);
+            self.callee_frames.insert(*callee, frame);
+        }
+    }
+
+    /// Where the buffers lie. Temporaries and results are one alias region, since temporaries
+    /// share memory; what is only read is another.
+    fn bases(&mut self, pointers: Value) {
+        let regions = &mut self.builder.func.dfg.alias_regions;
+        let read = regions.insert(AliasRegionData { user_id: 0, description: "read".into() });
+        let written = regions.insert(AliasRegionData { user_id: 1, description: "written".into() });
+        let func = self.env.func;
+        let args = func.buffers.iter().filter(|b| matches!(b.kind, BufferKind::Arg(_))).count() as u32;
+        for (at, buffer) in func.buffers.iter().enumerate() {
+            let base = match &buffer.kind {
+                BufferKind::Arg(k) => {
+                    Some(Base { pointer: self.pointer(pointers, *k), disp: 0, region: read })
+                }
+                BufferKind::Result(k) => {
+                    Some(Base { pointer: self.pointer(pointers, args + k), disp: 0, region: written })
+                }
+                BufferKind::Const(_) => self.env.constants[at].map(|data| {
+                    let global = self.module.declare_data_in_func(data, self.builder.func);
+                    let pointer = self.builder.ins().symbol_value(types::I64, global);
+                    Base { pointer, disp: 0, region: read }
+                }),
+                BufferKind::Temp => self.env.frame.offsets[at].as_ref().map(|offset| {
+                    match offset.as_const().filter(|bytes| *bytes < 1 << 30) {
+                        Some(disp) => Base { pointer: self.arena, disp, region: written },
+                        None => {
+                            let offset = self.sizes.emit(&mut self.builder, offset);
+                            let pointer = self.builder.ins().iadd(self.arena, offset);
+                            Base { pointer, disp: 0, region: written }
+                        }
+                    }
+                }),
+            };
+            self.bases[at] = base;
+        }
+    }
+
+    fn pointer(&mut self, pointers: Value, k: u32) -> Value {
+        let flags = MemFlagsData::trusted().with_readonly().with_can_move();
+        self.builder.ins().load(types::I64, flags, pointers, k as i32 * 8)
+    }
+
+    /// Where a buffer lies.
+    pub fn base(&self, buffer: BufferId) -> Result<Base, CodeError> {
+        self.bases[buffer.0 as usize].ok_or_else(|| {
+            let name = &self.env.func.buffers[buffer.0 as usize].name;
+            internal(self.env.func, format!("the buffer `{name}` has no place in the arena"))
+        })
+    }
+
+    /// The element type of a buffer.
+    pub fn buffer_dtype(&self, buffer: BufferId) -> DType {
+        self.env.func.buffers[buffer.0 as usize].dtype
+    }
+
+    /// The Cranelift variable of a local.
+    pub fn local(&mut self, local: Local) -> Result<Variable, CodeError> {
+        if let Some(variable) = self.locals[local.0 as usize] {
+            return Ok(variable);
+        }
+        let ty = clif_type(self.env.func.locals[local.0 as usize].1)?;
+        let variable = self.builder.declare_var(ty);
+        self.locals[local.0 as usize] = Some(variable);
+        Ok(variable)
+    }
+
+    /// The value of an enclosing loop.
+    pub fn var(&self, var: LoopVar) -> Result<Value, CodeError> {
+        self.vars[var.0 as usize].ok_or_else(|| {
+            let name = &self.env.func.vars[var.0 as usize];
+            internal(self.env.func, format!("the loop variable `{name}` is used outside its loop"))
+        })
+    }
+
+    /// A function of the module, callable from here.
+    pub fn import(&mut self, id: FuncId) -> FuncRef {
+        if let Some(known) = self.imported.get(&id) {
+            return *known;
+        }
+        let reference = self.module.declare_func_in_func(id, self.builder.func);
+        self.imported.insert(id, reference);
+        reference
+    }
+
+    /// Calls the body of a mathematical function.
+    pub fn call_body(&mut self, body: Body, args: &[Value]) -> Result<Value, CodeError> {
+        let id = self.bodies.id(self.module, body)?;
+        let reference = self.import(id);
+        let call = self.builder.ins().call(reference, args);
+        Ok(self.builder.inst_results(call)[0])
+    }
+
+    /// The block that ends the function with a failure status.
+    pub fn failed(&mut self) -> Block {
+        if let Some(block) = self.failed {
+            return block;
+        }
+        let block = self.builder.create_block();
+        self.builder.set_cold_block(block);
+        self.failed = Some(block);
+        block
+    }
+
+    fn failure_exit(&mut self) {
+        if let Some(block) = self.failed {
+            self.builder.switch_to_block(block);
+            let status = self.builder.ins().iconst(types::I32, 1);
+            self.builder.ins().return_(&[status]);
+        }
+    }
+
+    /// Refuses a function before Cranelift's own limits are reached.
+    pub fn check_size(&self) -> Result<(), CodeError> {
+        let values = self.builder.func.dfg.num_values();
+        if values <= MAX_FUNCTION_VALUES {
+            return Ok(());
+        }
+        let reason = format!("it has more than {MAX_FUNCTION_VALUES} values");
+        Err(CodeError::TooLarge { function: self.env.func.name.to_string(), reason })
+    }
+}

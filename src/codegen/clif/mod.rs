@@ -1,0 +1,162 @@
+//! Loop programs as Cranelift IR.
+//!
+//! Each function of the program becomes one Cranelift function with the signature of
+//! [`super::abi`]; JIT and object modules are filled alike. Nothing is imported by symbol and no
+//! address of the compiling process occurs. Mathematical functions that are not worth inlining
+//! become local functions of the module, each defined once ([`bodies`]).
+//!
+//! [`function`] sets up a function, [`stmt`] emits statements, [`scalar`] expressions, [`vector`]
+//! and [`lanes`] loops that run in lanes, [`gemm`] the product kernel, [`dims`] sizes. The plan
+//! of temporaries is taken as given; of the graph nothing is known.
+
+mod bodies;
+mod dims;
+mod function;
+mod scalar;
+mod stmt;
+
+use super::error::CodeError;
+use crate::dtype::DType;
+use crate::loops::buffers::Plan;
+use crate::loops::ir::{Buffer, BufferKind, LoopFunc, LoopProgram};
+use bodies::Bodies;
+use cranelift_codegen::Context;
+use cranelift_codegen::ir::{AbiParam, Signature, Type, types};
+use cranelift_frontend::FunctionBuilderContext;
+use cranelift_module::{DataDescription, DataId, FuncId, Linkage, Module};
+
+/// What became of one function.
+#[derive(Clone, Debug)]
+pub struct Compiled {
+    /// Its name in the program.
+    pub name: String,
+    /// Its Cranelift id.
+    pub(crate) id: FuncId,
+    /// How large it became.
+    pub stats: CodeStats,
+    /// Its Cranelift IR before optimisation, if that was asked for.
+    pub text: Option<String>,
+}
+
+/// The size of a function.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CodeStats {
+    /// Cranelift instructions as emitted.
+    pub clif_insts: usize,
+    /// # Units
+    /// Bytes of machine code.
+    pub code_bytes: usize,
+}
+
+/// Compiles all functions of a program into a module.
+///
+/// # Errors
+/// [`CodeError`]: a limit of the back end, an element type that is not computed with, or a fault
+/// of our own.
+pub fn define(
+    module: &mut dyn Module,
+    program: &LoopProgram,
+    plan: &Plan,
+    with_text: bool,
+) -> Result<Vec<Compiled>, CodeError> {
+    let mut ids = Vec::with_capacity(program.functions.len());
+    for (k, func) in program.functions.iter().enumerate() {
+        let signature = entry_signature(module);
+        let name = format!("mdlc_{k}_{}", symbol_text(&func.name));
+        let id = module.declare_function(&name, Linkage::Local, &signature);
+        ids.push(id.map_err(|error| CodeError::of_module(&func.name, &error))?);
+    }
+    let constants: Vec<Vec<Option<DataId>>> =
+        program.functions.iter().map(|func| constants(module, func)).collect::<Result<_, _>>()?;
+    let mut bodies = Bodies::default();
+    let mut scratch = FunctionBuilderContext::new();
+    let mut context = module.make_context();
+    let mut compiled = Vec::with_capacity(ids.len());
+    for (k, func) in program.functions.iter().enumerate() {
+        let env = function::Env {
+            program,
+            func,
+            frame: &plan.functions[k],
+            ids: &ids,
+            constants: &constants[k],
+        };
+        context.func.signature = entry_signature(module);
+        function::emit(env, module, &mut bodies, &mut scratch, &mut context)?;
+        let text = with_text.then(|| format!("; {}\n{}", func.name, context.func.display()));
+        let stats = finish(module, &func.name, ids[k], &mut context)?;
+        compiled.push(Compiled { name: func.name.to_string(), id: ids[k], stats, text });
+    }
+    bodies.define(module, &mut scratch, &mut context)?;
+    Ok(compiled)
+}
+
+fn finish(
+    module: &mut dyn Module,
+    name: &str,
+    id: FuncId,
+    context: &mut Context,
+) -> Result<CodeStats, CodeError> {
+    let clif_insts = context.func.dfg.num_insts();
+    module.define_function(id, context).map_err(|error| CodeError::of_module(name, &error))?;
+    let code_bytes = context.compiled_code().map_or(0, |code| code.code_buffer().len());
+    module.clear_context(context);
+    Ok(CodeStats { clif_insts, code_bytes })
+}
+
+/// The signature of every function of a loop program: status of context, dims, arena, pointers.
+pub(crate) fn entry_signature(module: &dyn Module) -> Signature {
+    let mut signature = module.make_signature();
+    signature.params.extend([AbiParam::new(types::I64); 4]);
+    signature.returns.push(AbiParam::new(types::I32));
+    signature
+}
+
+/// Defines the constant buffers of a function as read-only data.
+fn constants(module: &mut dyn Module, func: &LoopFunc) -> Result<Vec<Option<DataId>>, CodeError> {
+    let mut ids = Vec::with_capacity(func.buffers.len());
+    for buffer in &func.buffers {
+        let BufferKind::Const(tensor) = &buffer.kind else {
+            ids.push(None);
+            continue;
+        };
+        let mut bytes = tensor.to_le_bytes_vec();
+        // At least one element of every buffer can be loaded.
+        if bytes.is_empty() {
+            bytes.resize(buffer.dtype.size_bytes(), 0);
+        }
+        let mut data = DataDescription::new();
+        data.define(bytes.into_boxed_slice());
+        data.set_align(64);
+        let failed = |error| CodeError::of_module(&func.name, &error);
+        let id = module.declare_anonymous_data(false, false).map_err(failed)?;
+        module.define_data(id, &data).map_err(failed)?;
+        ids.push(Some(id));
+    }
+    Ok(ids)
+}
+
+/// # Units
+/// Bytes of data that a buffer needs in the module.
+pub(crate) fn constant_bytes(buffer: &Buffer) -> usize {
+    match &buffer.kind {
+        BufferKind::Const(tensor) => tensor.size_bytes().saturating_add(64),
+        _ => 0,
+    }
+}
+
+/// The type of one element in a register.
+pub(crate) fn clif_type(dtype: DType) -> Result<Type, CodeError> {
+    match dtype {
+        DType::F32 => Ok(types::F32),
+        DType::F64 => Ok(types::F64),
+        DType::I32 => Ok(types::I32),
+        DType::I64 => Ok(types::I64),
+        DType::Bool => Ok(types::I8),
+        DType::F16 | DType::BF16 => Err(CodeError::Unsupported(dtype)),
+    }
+}
+
+/// A name with everything but letters, digits and underscores replaced.
+fn symbol_text(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
+}
