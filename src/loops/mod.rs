@@ -6,6 +6,9 @@
 
 pub mod buffers;
 pub mod hoist;
+pub mod interp;
 pub mod ir;
 pub mod lower;
+pub mod print;
+pub mod verify;
 pub mod walk;
