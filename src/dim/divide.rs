@@ -12,7 +12,8 @@ impl Dim {
     /// [`DimError::DivisionByZero`] when the divisor is the constant 0, and overflow.
     pub fn floor_div(&self, divisor: &Dim) -> Result<Dim, DimError> {
         let (quotient, rest) = self.split_by(divisor)?;
-        if rest == Dim::ZERO {
+        let constants = self.as_const().is_some() && divisor.as_const().is_some();
+        if rest == Dim::ZERO || constants {
             return Ok(quotient);
         }
         if let Some((inner, first)) = nested_quotient(&rest, divisor) {

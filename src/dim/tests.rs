@@ -90,3 +90,11 @@ fn minimum_and_maximum_are_decided_by_range() {
     assert_eq!(t.maximum(&Dim::ZERO).unwrap(), t);
     assert_eq!(t.minimum(&k(4)).unwrap(), k(4).minimum(&t).unwrap());
 }
+
+#[test]
+fn constants_divide_to_constants_whatever_their_signs() {
+    for (a, b, quotient, rest) in [(-1, -2, 0, -1), (7, -2, -4, -1), (-7, 2, -4, 1), (7, 2, 3, 1)] {
+        assert_eq!(k(a).floor_div(&k(b)), Ok(k(quotient)));
+        assert_eq!(k(a).modulo(&k(b)), Ok(k(rest)));
+    }
+}

@@ -14,7 +14,7 @@ mod live;
 mod print;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use print::print;
 

@@ -104,6 +104,14 @@ impl<'a> Env<'a> {
         }
     }
 
+    /// The environment outside the loops of all but the first indices.
+    pub(super) fn of_first(&self, count: usize) -> Self {
+        let mut outer = self.clone();
+        outer.index.truncate(count);
+        outer.extents.truncate(count);
+        outer
+    }
+
     pub(super) fn is_accumulator(&self, read: &Read) -> bool {
         self.accumulator.is_some() && read.port == 0 && read.index.is_empty()
     }

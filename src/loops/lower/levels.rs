@@ -3,7 +3,7 @@
 //! A filter is a conjunction. Each conjunct takes effect at the outermost loop where all its
 //! indices are known: as a bound of that loop where it is a comparison that is linear in the loop's
 //! index (`s <= t`), as a mask of the term where the term is safe to evaluate anyway, and as a
-//! branch otherwise. A conjunct that may itself fail is evaluated only after those before it.
+//! branch otherwise. A conjunct that may itself fail keeps its place in the order of evaluation.
 
 use super::bounds::{Fact, inequalities};
 use super::expr::Env;
@@ -72,7 +72,9 @@ impl FuncCx<'_> {
         mask: Option<ExprId>,
         inner: &mut Inner<'_>,
     ) -> Lowered<Vec<Stmt>> {
-        let bounds: Vec<Bound> = pending.iter().filter_map(|c| self.bound(env, *c, axis, rest)).collect();
+        // What may fail is evaluated where it stands, so nothing behind it may decide earlier.
+        let sure = pending.iter().take_while(|c| self.cannot_fail(env, &[**c]));
+        let bounds: Vec<Bound> = sure.filter_map(|c| self.bound(env, *c, axis, rest)).collect();
         let extent = env.extents[axis].clone();
         let (first, count) = self.trip(env, &bounds, &extent)?;
         let saved = env.index[axis];
@@ -93,13 +95,17 @@ impl FuncCx<'_> {
     /// The conditions that involve none of the loops to come, as far as their order allows.
     fn ready(&self, env: &Env<'_>, levels: &[usize], pending: &[ExprId]) -> Vec<ExprId> {
         let mut ready = Vec::new();
-        let mut waits = false;
+        let (mut waits, mut may_fail) = (false, false);
+        let runs = levels.iter().all(|k| env.extents[*k].range().0.is_some_and(|low| low > 0));
         for condition in pending {
             let free = !uses_any(env, *condition, levels);
-            if free && (!waits || self.cannot_fail(env, &[*condition])) {
+            let sure = self.cannot_fail(env, &[*condition]);
+            // Over nothing no condition is evaluated, so none may fail.
+            if free && (if sure { !may_fail } else { !waits && runs }) {
                 ready.push(*condition);
             } else {
                 waits = true;
+                may_fail = may_fail || !sure;
             }
         }
         ready

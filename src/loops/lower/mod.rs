@@ -25,7 +25,7 @@ mod segment;
 mod top_k;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use error::LowerError;
 

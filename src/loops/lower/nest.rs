@@ -204,7 +204,7 @@ impl FuncCx<'_> {
             self.local_point(nest, reduce, env, vars, at, order, &mut body)?;
             return Ok(body);
         };
-        let condition = self.eval(env, &[guard])?.checked(&mut body);
+        let condition = self.eval(&env.of_first(nest.iterate.len()), &[guard])?.checked(&mut body);
         let nothing = self.zero(reduce.reducer.result(nest.exprs.dtype(nest.body)));
         env.known.push((guard, true));
         let mut then = Vec::new();
@@ -382,11 +382,9 @@ impl FuncCx<'_> {
         let count = nest.iterate.len();
         let env = Env {
             exprs: &finish.exprs,
-            index: env.index[..count].to_vec(),
-            extents: env.extents[..count].to_vec(),
             accumulator: Some(acc),
             known: Vec::new(),
-            ..env.clone()
+            ..env.of_first(count)
         };
         Ok(self.eval(&env, &[finish.body])?.checked(out))
     }
