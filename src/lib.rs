@@ -4,6 +4,7 @@ pub mod codegen;
 pub mod diag;
 pub mod dim;
 pub mod dtype;
+pub mod files;
 pub mod graph;
 pub mod loops;
 pub mod ops;
