@@ -9,6 +9,7 @@ pub mod graph;
 pub mod loops;
 pub mod ops;
 pub mod passes;
+pub mod runtime;
 pub mod sema;
 pub mod source;
 pub mod span;

@@ -1,0 +1,157 @@
+//! The one call into native code.
+//!
+//! [`run`] is a safe function: it checks against the loop program what the code relies on, which
+//! is the number of pointers, that each is aligned and has at least the bytes of its buffer, and
+//! the size of the arena. That arguments and results do not overlap follows from borrowing.
+#![expect(unsafe_code, reason = "native code is called here")]
+
+use super::aligned::AlignedBytes;
+use crate::codegen::abi::{Context, MAX_VALUES, Status};
+use crate::codegen::jit::Code;
+use crate::graph::dims::DimEnv;
+use crate::loops::buffers;
+use crate::loops::ir::{BufferId, LoopFunc};
+use crate::tensor::{Data, DataView, Tensor};
+
+/// What a call reads.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Operand<'a> {
+    Elements(DataView<'a>),
+    Bytes(&'a [u8]),
+}
+
+/// What a call writes.
+#[derive(Debug)]
+pub(super) enum Output<'a> {
+    Tensor(&'a mut Tensor),
+    Bytes(&'a mut [u8]),
+}
+
+/// A function and the sizes it is called with.
+#[derive(Clone, Copy)]
+pub(super) struct Target<'a> {
+    pub code: &'a Code,
+    pub func: &'a LoopFunc,
+    /// Which function of the program it is.
+    pub index: usize,
+    pub env: &'a DimEnv,
+    /// The free dimensions in the order of the signature.
+    pub dims: &'a [i64],
+    /// # Units
+    /// Bytes of arena, padding included.
+    pub arena_bytes: usize,
+}
+
+/// Why a call gave no result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// A check of the program failed.
+    Site { site: i64, values: [i64; MAX_VALUES] },
+    /// What was passed is not what the code relies on: a fault of our own.
+    Mismatch(&'static str),
+}
+
+/// Stands in for an empty tensor: the loop IR lets one element of every buffer be loaded.
+#[repr(align(64))]
+struct Padding([u64; 8]);
+static PADDING: Padding = Padding([0; 8]);
+
+/// Calls a function.
+pub(super) fn run(
+    target: Target<'_>,
+    arena: &mut AlignedBytes,
+    operands: &[Operand<'_>],
+    outputs: &mut [Output<'_>],
+) -> Result<(), Failure> {
+    let Target { code, func, index, env, dims, arena_bytes } = target;
+    if arena.len() < arena_bytes {
+        return Err(Failure::Mismatch("the arena is too small"));
+    }
+    let (args, results) = (buffers::args(func), buffers::results(func));
+    if (args.len(), results.len()) != (operands.len(), outputs.len()) {
+        return Err(Failure::Mismatch("the number of tensors differs"));
+    }
+    // Results of no elements are never written.
+    let mut pointers: Vec<*mut u8> = Vec::with_capacity(args.len() + results.len());
+    for (id, operand) in args.into_iter().zip(operands) {
+        pointers.push(checked(func, env, id, operand.start().cast_mut(), operand.len_bytes())?);
+    }
+    for (id, output) in results.into_iter().zip(outputs) {
+        let (start, len_bytes) = output.parts();
+        pointers.push(checked(func, env, id, start, len_bytes)?);
+    }
+    let mut context = Context::new();
+    let entry = code.entry(index);
+    // SAFETY: `code` was compiled from the program that `func` is function `index` of, and keeps
+    // the code alive. `pointers` has its arguments and results in order, each aligned, of at least
+    // its buffer's bytes for these dimensions and borrowed for the call, results mutably; the
+    // arena has the bytes that the plan asks for; `dims` has been bound in the signature's order.
+    let status = unsafe { entry(&mut context, dims.as_ptr(), arena.as_mut_ptr(), pointers.as_ptr()) };
+    if status == Status::Ok as i32 {
+        Ok(())
+    } else {
+        Err(Failure::Site { site: context.site, values: context.values })
+    }
+}
+
+fn checked(
+    func: &LoopFunc,
+    env: &DimEnv,
+    id: BufferId,
+    start: *mut u8,
+    len_bytes: usize,
+) -> Result<*mut u8, Failure> {
+    let buffer = &func.buffers[id.0 as usize];
+    let elems = env.size(&buffer.elems).map_err(|_| Failure::Mismatch("a buffer has no size"))?;
+    if elems == 0 {
+        return Ok((&raw const PADDING.0).cast_mut().cast());
+    }
+    let size = buffer.dtype.size_bytes();
+    if elems.checked_mul(size).is_none_or(|needed| len_bytes < needed) {
+        return Err(Failure::Mismatch("a tensor is too small"));
+    }
+    if !start.addr().is_multiple_of(size) {
+        return Err(Failure::Mismatch("a tensor is not aligned"));
+    }
+    Ok(start)
+}
+
+impl Operand<'_> {
+    fn start(&self) -> *const u8 {
+        match self {
+            Operand::Elements(view) => view.as_ptr(),
+            Operand::Bytes(bytes) => bytes.as_ptr(),
+        }
+    }
+
+    fn len_bytes(&self) -> usize {
+        match self {
+            Operand::Elements(view) => view.len() * view.dtype().size_bytes(),
+            Operand::Bytes(bytes) => bytes.len(),
+        }
+    }
+}
+
+impl Output<'_> {
+    fn parts(&mut self) -> (*mut u8, usize) {
+        match self {
+            Output::Tensor(tensor) => {
+                let len_bytes = tensor.size_bytes();
+                (start_mut(tensor), len_bytes)
+            }
+            Output::Bytes(bytes) => (bytes.as_mut_ptr(), bytes.len()),
+        }
+    }
+}
+
+fn start_mut(tensor: &mut Tensor) -> *mut u8 {
+    let start = match tensor.data() {
+        Data::F32(_) => tensor.as_f32_mut().map(|v| v.as_mut_ptr().cast()),
+        Data::F64(_) => tensor.as_f64_mut().map(|v| v.as_mut_ptr().cast()),
+        Data::I32(_) => tensor.as_i32_mut().map(|v| v.as_mut_ptr().cast()),
+        Data::I64(_) => tensor.as_i64_mut().map(|v| v.as_mut_ptr().cast()),
+        // Generated code stores 0 or 1 only.
+        Data::Bool(_) => tensor.as_bool_mut().map(|v| v.as_mut_ptr().cast()),
+    };
+    start.unwrap_or(std::ptr::null_mut())
+}

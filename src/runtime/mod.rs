@@ -1,0 +1,24 @@
+//! Compiled models in this process: bind weights once, call from any thread.
+//!
+//! ```text
+//! LoopProgram -> Compiled -> bind(&Weights) -> Model -> call([("x", view), ..]) -> Outputs
+//! ```
+//!
+//! Everything is checked before native code runs: names, element types, shapes and the conditions
+//! of the program. A [`Model`] is immutable; a call takes an arena of its own from a pool, so any
+//! number of threads may call at once and get the bits that one thread would. Knows nothing of
+//! source text, graphs or Cranelift.
+
+mod aligned;
+mod arenas;
+mod call;
+mod compiled;
+mod error;
+mod model;
+mod weights;
+
+
+pub use compiled::Compiled;
+pub use error::{BindError, CallError, CompileError, FailedSite, WeightFault};
+pub use model::{Model, Outputs};
+pub use weights::Weights;

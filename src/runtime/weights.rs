@@ -1,0 +1,49 @@
+//! Weights by name: from memory, or from the model's own initialisers.
+
+use crate::tensor::Tensor;
+use indexmap::IndexMap;
+
+/// The tensors a model is bound to.
+///
+/// Names are the paths of the model's declarations. All of the model's weights must be there,
+/// unless they are to be filled by their initialisers, and nothing else may be, unless allowed.
+#[derive(Clone, Debug, Default)]
+pub struct Weights {
+    pub(super) tensors: IndexMap<String, Tensor>,
+    pub(super) seed: Option<u64>,
+    pub(super) extra: bool,
+}
+
+impl Weights {
+    /// No tensors: enough for a model without weights.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Tensors by name.
+    pub fn from_tensors(tensors: impl IntoIterator<Item = (String, Tensor)>) -> Self {
+        Weights { tensors: tensors.into_iter().collect(), ..Self::default() }
+    }
+
+    /// What the model's initialisers give for a seed; see [`crate::ops::init`].
+    pub fn initialised(seed: u64) -> Self {
+        Weights { seed: Some(seed), ..Self::default() }
+    }
+
+    /// Adds a tensor, or replaces the one of that name.
+    pub fn insert(&mut self, name: impl Into<String>, tensor: Tensor) {
+        self.tensors.insert(name.into(), tensor);
+    }
+
+    /// Fills weights that are not there by their initialisers instead of refusing.
+    pub fn fill_missing(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Passes over tensors that the model does not have instead of refusing.
+    pub fn allow_extra(mut self) -> Self {
+        self.extra = true;
+        self
+    }
+}
