@@ -68,8 +68,22 @@ fn features() -> Vec<(&'static str, bool)> {
     }
     // What cranelift-native enables and its x86-64 back end uses.
     list![
-        "sse3", "ssse3", "sse4.1", "sse4.2", "popcnt", "avx", "avx2", "fma", "bmi1", "bmi2", "lzcnt", "avx512f",
-        "avx512vl", "avx512dq", "avx512bitalg", "avx512vbmi"
+        "sse3",
+        "ssse3",
+        "sse4.1",
+        "sse4.2",
+        "popcnt",
+        "avx",
+        "avx2",
+        "fma",
+        "bmi1",
+        "bmi2",
+        "lzcnt",
+        "avx512f",
+        "avx512vl",
+        "avx512dq",
+        "avx512bitalg",
+        "avx512vbmi"
     ]
 }
 

@@ -11,7 +11,7 @@ use super::walk::{Defined, map_roots};
 use crate::dtype::DType;
 use crate::graph::expr::Literal;
 use crate::ops::scalar::BinaryOp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Hoists in the whole function.
 pub fn hoist(func: &mut LoopFunc) {
@@ -74,7 +74,7 @@ struct Site<'f> {
     defined: Defined,
     invariant: BTreeMap<ScalarId, bool>,
     loads: BTreeMap<ScalarId, bool>,
-    moved: BTreeMap<(ScalarId, Passed), ScalarId>,
+    moved: BTreeMap<Passed, BTreeMap<ScalarId, ScalarId>>,
     sets: Vec<Stmt>,
 }
 
@@ -140,23 +140,35 @@ impl<'f> Site<'f> {
     }
 
     /// The expression with its invariant parts replaced by locals.
-    fn rewrite(&mut self, id: ScalarId, passed: &Passed) -> ScalarId {
-        let key = (id, passed.clone());
-        if let Some(known) = self.moved.get(&key) {
-            return *known;
-        }
-        let movable = self.is_invariant(id) && (!passed.pinned || !self.has_load(id));
-        let new = match self.func.scalars.get(id).clone() {
-            Scalar::Const(_) | Scalar::Dim(_) | Scalar::Var(_) | Scalar::Local(_) => id,
-            _ if movable => self.hoisted(id, passed),
-            scalar => {
-                let dtype = self.func.scalars.dtype(id);
-                let scalar = map_operands(scalar, &mut |id| self.rewrite(id, passed));
-                self.func.scalars.add(scalar, dtype)
+    fn rewrite(&mut self, root: ScalarId, passed: &Passed) -> ScalarId {
+        let mut moved = self.moved.remove(passed).unwrap_or_default();
+        // What moves as a whole is not looked into: its operands need no place of their own.
+        let mut wanted = BTreeSet::new();
+        let mut pending = vec![root];
+        while let Some(id) = pending.pop() {
+            if !moved.contains_key(&id) && wanted.insert(id) && !self.moves(id, passed) {
+                pending.extend(self.func.scalars.operands(id));
             }
-        };
-        self.moved.insert(key, new);
+        }
+        for id in wanted {
+            let new = match self.func.scalars.get(id).clone() {
+                Scalar::Const(_) | Scalar::Dim(_) | Scalar::Var(_) | Scalar::Local(_) => id,
+                _ if self.moves(id, passed) => self.hoisted(id, passed),
+                scalar => {
+                    let dtype = self.func.scalars.dtype(id);
+                    let scalar = map_operands(scalar, &mut |id| moved[&id]);
+                    self.func.scalars.add(scalar, dtype)
+                }
+            };
+            moved.insert(id, new);
+        }
+        let new = moved[&root];
+        self.moved.insert(passed.clone(), moved);
         new
+    }
+
+    fn moves(&mut self, id: ScalarId, passed: &Passed) -> bool {
+        self.is_invariant(id) && (!passed.pinned || !self.has_load(id))
     }
 
     fn hoisted(&mut self, id: ScalarId, passed: &Passed) -> ScalarId {
@@ -176,50 +188,51 @@ impl<'f> Site<'f> {
     }
 
     /// The expression with its loads at 0 where a loop that is left is empty.
-    fn predicated(&mut self, id: ScalarId, passed: &Passed) -> ScalarId {
-        if passed.extents.is_empty() || !self.has_load(id) {
-            return id;
+    fn predicated(&mut self, root: ScalarId, passed: &Passed) -> ScalarId {
+        if passed.extents.is_empty() || !self.has_load(root) {
+            return root;
         }
-        let dtype = self.func.scalars.dtype(id);
-        let scalar = self.func.scalars.get(id).clone();
-        let mut scalar = map_operands(scalar, &mut |id| self.predicated(id, passed));
-        if let Scalar::Load(_, index) = &mut scalar {
-            let scalars = &mut self.func.scalars;
-            let zero = scalars.add(Scalar::Const(Literal::Int(0)), DType::I64);
-            let runs = all_positive(scalars, &passed.extents, zero);
-            *index = scalars.add(Scalar::Select(runs, *index, zero), DType::I64);
+        let mut moved: BTreeMap<ScalarId, ScalarId> = BTreeMap::new();
+        for id in self.func.scalars.unknown(root, |_| false) {
+            let dtype = self.func.scalars.dtype(id);
+            let scalar = self.func.scalars.get(id).clone();
+            let mut scalar = map_operands(scalar, &mut |id| moved[&id]);
+            if let Scalar::Load(_, index) = &mut scalar {
+                let scalars = &mut self.func.scalars;
+                let zero = scalars.add(Scalar::Const(Literal::Int(0)), DType::I64);
+                let runs = all_positive(scalars, &passed.extents, zero);
+                *index = scalars.add(Scalar::Select(runs, *index, zero), DType::I64);
+            }
+            moved.insert(id, self.func.scalars.add(scalar, dtype));
         }
-        self.func.scalars.add(scalar, dtype)
+        moved[&root]
     }
 
-    fn is_invariant(&mut self, id: ScalarId) -> bool {
-        if let Some(known) = self.invariant.get(&id) {
-            return *known;
-        }
+    fn is_invariant(&mut self, root: ScalarId) -> bool {
         let scalars = &self.func.scalars;
         let constant = |id: ScalarId| matches!(scalars.get(id), Scalar::Const(Literal::Int(v)) if *v != 0);
-        let own = match scalars.get(id) {
-            Scalar::Var(var) => !self.defined.vars.contains(var),
-            Scalar::Local(local) => !self.defined.locals.contains(local),
-            Scalar::Load(buffer, _) => !self.defined.stored.contains(buffer),
-            Scalar::Binary(BinaryOp::FloorDiv | BinaryOp::Mod, _, b) => constant(*b),
-            _ => true,
-        };
-        let operands = scalars.operands(id);
-        let invariant = own && operands.into_iter().all(|id| self.is_invariant(id));
-        self.invariant.insert(id, invariant);
-        invariant
+        for id in scalars.unknown(root, |id| self.invariant.contains_key(&id)) {
+            let own = match scalars.get(id) {
+                Scalar::Var(var) => !self.defined.vars.contains(var),
+                Scalar::Local(local) => !self.defined.locals.contains(local),
+                Scalar::Load(buffer, _) => !self.defined.stored.contains(buffer),
+                Scalar::Binary(BinaryOp::FloorDiv | BinaryOp::Mod, _, b) => constant(*b),
+                _ => true,
+            };
+            let invariant = own && scalars.operands(id).iter().all(|id| self.invariant[id]);
+            self.invariant.insert(id, invariant);
+        }
+        self.invariant[&root]
     }
 
-    fn has_load(&mut self, id: ScalarId) -> bool {
-        if let Some(known) = self.loads.get(&id) {
-            return *known;
+    fn has_load(&mut self, root: ScalarId) -> bool {
+        let scalars = &self.func.scalars;
+        for id in scalars.unknown(root, |id| self.loads.contains_key(&id)) {
+            let loads = matches!(scalars.get(id), Scalar::Load(..))
+                || scalars.operands(id).iter().any(|id| self.loads[id]);
+            self.loads.insert(id, loads);
         }
-        let operands = self.func.scalars.operands(id);
-        let loads = matches!(self.func.scalars.get(id), Scalar::Load(..))
-            || operands.into_iter().any(|id| self.has_load(id));
-        self.loads.insert(id, loads);
-        loads
+        self.loads[&root]
     }
 }
 

@@ -122,6 +122,19 @@ impl Scalars {
         self.nodes.iter().enumerate().map(|(i, (s, t))| (ScalarId(i as u32), s, *t))
     }
 
+    /// What `root` reaches and `known` does not hold yet, operands first; nothing behind what it
+    /// holds. Walks without recursion, however deep the expression.
+    pub fn unknown(&self, root: ScalarId, known: impl Fn(ScalarId) -> bool) -> Vec<ScalarId> {
+        let mut found = std::collections::BTreeSet::new();
+        let mut pending = vec![root];
+        while let Some(id) = pending.pop() {
+            if !known(id) && found.insert(id) {
+                pending.extend(self.operands(id));
+            }
+        }
+        found.into_iter().collect()
+    }
+
     /// The direct operands of an expression, in order.
     pub fn operands(&self, id: ScalarId) -> Vec<ScalarId> {
         match self.get(id) {

@@ -20,8 +20,8 @@ pub fn fuse_epilogues(program: &mut Program) -> Changed {
     let mut changed = false;
     for_each_graph(program, &mut |graph, vars| {
         for id in graph.topological() {
-            // The reader may itself be read by one more.
-            while fuse_reader(graph, id, vars) {
+            // The reader may itself be read by one more; readers that were fused are gone.
+            while graph.dag.contains_node(id) && fuse_reader(graph, id, vars) {
                 changed = true;
             }
         }

@@ -132,10 +132,8 @@ impl Elaborator<'_> {
         let relative = weight - frame.base.unwrap_or(0);
         let id = frame.id;
         let ty = TensorType::new(dtype, shape.clone());
-        let value = *frame
-            .weights
-            .entry(relative)
-            .or_insert_with(|| frame.graph.add_arg(ty, span, Some(name)));
+        let value =
+            *frame.weights.entry(relative).or_insert_with(|| frame.graph.add_arg(ty, span, Some(name)));
         TensorValue::node(NodeRef { frame: id, value }, dtype, shape, Vec::new())
     }
 
@@ -185,7 +183,8 @@ impl Elaborator<'_> {
         mapped.dedup();
         let shape = shape.unwrap_or_else(|| axes.iter().map(|a| a.extent().clone()).collect());
         if mapped.len() + shape.len() > MAX_RANK {
-            let title = format!("a tensor may have {MAX_RANK} axes; this one has {}", mapped.len() + shape.len());
+            let title =
+                format!("a tensor may have {MAX_RANK} axes; this one has {}", mapped.len() + shape.len());
             return self.error("rank", title, span);
         }
         let iterate: Vec<IndexVar> = mapped.iter().chain(axes).cloned().collect();

@@ -1,10 +1,10 @@
 //! Element types: exact numbers take the type of what they meet, nothing else converts.
 
 use super::Elaborator;
+use super::build::Emission;
 use super::errors::Eval;
 use super::scalar::{IndexVar, Scalar};
 use super::value::{Repr, TensorValue, Value};
-use super::build::Emission;
 use crate::diag::Diagnostic;
 use crate::dim::Dim;
 use crate::dtype::DType;
@@ -63,7 +63,13 @@ impl Elaborator<'_> {
             (Some(data), ..) => Tensor::new(shape, data),
             (_, Some(data), _) => Tensor::new(shape, data),
             (_, _, Some(data)) => Tensor::new(shape, data),
-            _ => return self.error("not-a-tensor", "the numbers of this list are not all known or of one kind", span),
+            _ => {
+                return self.error(
+                    "not-a-tensor",
+                    "the numbers of this list are not all known or of one kind",
+                    span,
+                );
+            }
         };
         match tensor {
             Ok(tensor) => {
@@ -102,7 +108,12 @@ impl Elaborator<'_> {
                 for e in exact {
                     if !fits(e, d) {
                         let title = format!("{} meets a tensor of type {d}", exact_text(e));
-                        return self.error_help("type-mismatch", title, span, "convert one side with a cast, such as `f32(…)`");
+                        return self.error_help(
+                            "type-mismatch",
+                            title,
+                            span,
+                            "convert one side with a cast, such as `f32(…)`",
+                        );
                     }
                 }
                 Ok((d, false))
@@ -139,7 +150,11 @@ impl Elaborator<'_> {
     /// As [`Elaborator::emit`].
     pub fn convert(&mut self, tensor: &TensorValue, dtype: DType, span: Span) -> Eval<TensorValue> {
         if matches!(dtype, DType::F16 | DType::BF16) {
-            return self.error("not-supported", format!("{dtype} can be written but is not computed with yet"), span);
+            return self.error(
+                "not-supported",
+                format!("{dtype} can be written but is not computed with yet"),
+                span,
+            );
         }
         if tensor.dtype == dtype {
             return Ok(TensorValue { exact: false, ..tensor.clone() });

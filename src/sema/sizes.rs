@@ -45,7 +45,13 @@ impl Elaborator<'_> {
     ///
     /// # Errors
     /// The refuted equality.
-    pub fn equate(&mut self, a: &Dim, b: &Dim, span: Span, diagnostic: impl FnOnce() -> Diagnostic) -> Eval<()> {
+    pub fn equate(
+        &mut self,
+        a: &Dim,
+        b: &Dim,
+        span: Span,
+        diagnostic: impl FnOnce() -> Diagnostic,
+    ) -> Eval<()> {
         match self.same(a, b) {
             Truth::Yes => Ok(()),
             Truth::No => Err(self.report(diagnostic())),

@@ -73,13 +73,8 @@ pub fn define(
     let mut context = module.make_context();
     let mut compiled = Vec::with_capacity(ids.len());
     for (k, func) in program.functions.iter().enumerate() {
-        let env = function::Env {
-            program,
-            func,
-            frame: &plan.functions[k],
-            ids: &ids,
-            constants: &constants[k],
-        };
+        let env =
+            function::Env { program, func, frame: &plan.functions[k], ids: &ids, constants: &constants[k] };
         context.func.signature = entry_signature(module);
         function::emit(env, module, &mut bodies, &mut scratch, &mut context)?;
         let text = with_text.then(|| format!("; {}\n{}", func.name, context.func.display()));

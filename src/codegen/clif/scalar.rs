@@ -5,7 +5,7 @@
 
 use super::super::error::CodeError;
 use super::super::math::emit::{Placement, emit_binary, emit_unary};
-use super::super::math::integer::{emit_floor_div, emit_floor_mod, emit_float_to_int};
+use super::super::math::integer::{emit_float_to_int, emit_floor_div, emit_floor_mod};
 use super::super::math::{BinaryFn, MathFn};
 use super::bodies::Body;
 use super::clif_type;
@@ -78,9 +78,7 @@ impl FuncCx<'_, '_> {
     /// become displacements left out.
     pub(super) fn inputs(&self, id: ScalarId) -> Vec<ScalarId> {
         match self.env.func.scalars.get(id) {
-            Scalar::Load(buffer, index) => {
-                self.split_index(*buffer, *index).0.into_iter().collect()
-            }
+            Scalar::Load(buffer, index) => self.split_index(*buffer, *index).0.into_iter().collect(),
             _ => self.env.func.scalars.operands(id),
         }
     }
@@ -295,13 +293,7 @@ impl FuncCx<'_, '_> {
         })
     }
 
-    fn float_binary(
-        &mut self,
-        op: BinaryOp,
-        operand: DType,
-        a: Value,
-        b: Value,
-    ) -> Result<Value, CodeError> {
+    fn float_binary(&mut self, op: BinaryOp, operand: DType, a: Value, b: Value) -> Result<Value, CodeError> {
         if let Some(cc) = float_condition(op) {
             return Ok(self.builder.ins().fcmp(cc, a, b));
         }

@@ -55,7 +55,8 @@ impl FuncCx<'_, '_> {
             Stmt::Call { func, args, results } => self.call(*func, args, results),
             Stmt::Kernel(kernel) => {
                 let Kernel::Gemm(gemm) = kernel.as_ref();
-                let _ = gemm; Ok(())
+                let _ = gemm;
+                Ok(())
             }
         }
     }

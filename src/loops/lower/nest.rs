@@ -380,12 +380,8 @@ impl FuncCx<'_> {
     ) -> Lowered<ScalarId> {
         let Some(finish) = nest.finish else { return Ok(acc) };
         let count = nest.iterate.len();
-        let env = Env {
-            exprs: &finish.exprs,
-            accumulator: Some(acc),
-            known: Vec::new(),
-            ..env.of_first(count)
-        };
+        let env =
+            Env { exprs: &finish.exprs, accumulator: Some(acc), known: Vec::new(), ..env.of_first(count) };
         Ok(self.eval(&env, &[finish.body])?.checked(out))
     }
 

@@ -12,6 +12,7 @@ use crate::graph::affine::{Leaf, affine};
 use crate::graph::expr::{Expr, ExprId, Read};
 use crate::loops::ir::{LoopVar, Scalar, ScalarId, Stmt};
 use crate::ops::scalar::BinaryOp;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A reduced axis shorter than this is not worth lanes of its own.
 const SHORT_AXIS: i64 = 32;
@@ -101,7 +102,7 @@ impl FuncCx<'_> {
     }
 
     fn loads_in_lanes(&self, root: ScalarId, var: LoopVar) -> bool {
-        let mut seen = std::collections::BTreeSet::new();
+        let mut seen = BTreeSet::new();
         let mut pending = vec![root];
         while let Some(id) = pending.pop() {
             if !seen.insert(id) {
@@ -127,23 +128,20 @@ impl FuncCx<'_> {
     }
 
     /// How an expression moves along a loop variable.
-    fn step(&self, id: ScalarId, var: LoopVar) -> Step {
-        match self.func.scalars.get(id) {
-            Scalar::Const(_) | Scalar::Dim(_) | Scalar::Local(_) => Step::Zero,
-            Scalar::Var(other) => {
-                if *other == var {
-                    Step::One
-                } else {
-                    Step::Zero
-                }
-            }
-            Scalar::Binary(BinaryOp::Add, a, b) => self.step(*a, var).plus(self.step(*b, var)),
-            Scalar::Binary(BinaryOp::Sub, a, b) if self.step(*b, var) == Step::Zero => self.step(*a, var),
-            _ => {
-                let still = |id: &ScalarId| self.step(*id, var) == Step::Zero;
-                if self.func.scalars.operands(id).iter().all(still) { Step::Zero } else { Step::Other }
-            }
+    fn step(&self, root: ScalarId, var: LoopVar) -> Step {
+        let scalars = &self.func.scalars;
+        let mut steps: BTreeMap<ScalarId, Step> = BTreeMap::new();
+        for id in scalars.unknown(root, |_| false) {
+            let step = match scalars.get(id) {
+                Scalar::Var(other) if *other == var => Step::One,
+                Scalar::Binary(BinaryOp::Add, a, b) => steps[a].plus(steps[b]),
+                Scalar::Binary(BinaryOp::Sub, a, b) if steps[b] == Step::Zero => steps[a],
+                _ if scalars.operands(id).iter().all(|id| steps[id] == Step::Zero) => Step::Zero,
+                _ => Step::Other,
+            };
+            steps.insert(id, step);
         }
+        steps[&root]
     }
 }
 

@@ -6,6 +6,9 @@ use crate::loops::ir::{Local, LoopFunc, LoopVar, Scalar, ScalarId};
 use crate::ops::scalar::{BinaryOp, UnaryOp};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Expressions deeper than this are split into lines.
+const MAX_DEPTH: usize = 24;
+
 /// How tightly a text binds; a looser one inside a tighter place gets brackets.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Level {
@@ -42,7 +45,7 @@ impl<'a> Names<'a> {
         &self.locals[local.0 as usize]
     }
 
-    /// Names what the roots use more than once, and gives the lines that say so.
+    /// Names what the roots use more than once or what is deep, and gives the lines that say so.
     pub fn share(&mut self, roots: &[ScalarId]) -> Vec<String> {
         let mut uses: BTreeMap<ScalarId, usize> = BTreeMap::new();
         let mut pending = roots.to_vec();
@@ -54,8 +57,13 @@ impl<'a> Names<'a> {
             }
         }
         let mut lines = Vec::new();
+        let mut depths: BTreeMap<ScalarId, usize> = BTreeMap::new();
         for (id, count) in uses {
-            if count > 1 && self.is_worth_a_name(id) {
+            let below = self.func.scalars.operands(id).iter().map(|o| depths[o] + 1).max();
+            let deep = below.is_some_and(|depth| depth >= MAX_DEPTH);
+            let named = deep || (count > 1 && self.is_worth_a_name(id));
+            depths.insert(id, if named { 0 } else { below.unwrap_or(0) });
+            if named {
                 let text = self.define(id).0;
                 let name = format!("%{}", self.shared.len());
                 lines.push(format!("{name} = {text}"));

@@ -1,10 +1,11 @@
 //! The same programs evaluated as graphs and run as loops give the same values.
 
+mod ops;
 mod random;
+mod shown;
 
 use crate::dim::{Dim, Symbol};
-use crate::dtype::DType;
-use crate::graph::dims::bind_dims;
+use crate::graph::dims::{DimEnv, bind_dims};
 use crate::graph::eval::{EvalError, Mode, evaluate};
 use crate::graph::ir::Program;
 use crate::loops::buffers::plan;
@@ -18,14 +19,19 @@ use crate::tensor::{Data, Tensor};
 /// Lowers, lays out, and runs in both orders, and compares with the graph's evaluation. Gives the
 /// outputs, or the code of the failure that both report.
 pub(crate) fn agree(program: &Program, inputs: &[Tensor], weights: &[Tensor]) -> Result<Vec<Tensor>, String> {
+    agree_with(program, program, inputs, weights)
+}
+
+/// [`agree`] of a program with the evaluation of the one it was made from.
+pub(crate) fn agree_with(
+    origin: &Program,
+    program: &Program,
+    inputs: &[Tensor],
+    weights: &[Tensor],
+) -> Result<Vec<Tensor>, String> {
     crate::graph::verify::verify(program).unwrap();
-    let shapes: Vec<&[usize]> = inputs.iter().map(Tensor::shape).collect();
-    let mut signature = program.signature.clone();
-    let ports = signature.inputs.iter().flat_map(|port| &port.ty.shape);
-    let used: Vec<Symbol> = ports.flat_map(Dim::symbols).collect();
-    signature.dims.retain(|symbol| used.contains(symbol));
-    let dims = bind_dims(&signature, &program.checks, &shapes).unwrap();
-    let expected = evaluate(program, inputs, weights, &dims, Mode::Declared);
+    let dims = dims(program, inputs);
+    let expected = evaluate(origin, inputs, weights, &dims, Mode::Declared);
     let loops = match lower(program) {
         Ok(loops) => loops,
         Err(errors) => {
@@ -55,6 +61,16 @@ pub(crate) fn agree(program: &Program, inputs: &[Tensor], weights: &[Tensor]) ->
         }
     }
     found
+}
+
+/// The sizes of a call; what no input mentions is left out.
+pub(crate) fn dims(program: &Program, inputs: &[Tensor]) -> DimEnv {
+    let shapes: Vec<&[usize]> = inputs.iter().map(Tensor::shape).collect();
+    let mut signature = program.signature.clone();
+    let ports = signature.inputs.iter().flat_map(|port| &port.ty.shape);
+    let used: Vec<Symbol> = ports.flat_map(Dim::symbols).collect();
+    signature.dims.retain(|symbol| used.contains(symbol));
+    bind_dims(&signature, &program.checks, &shapes).unwrap()
 }
 
 /// Whether a call fails so, and not for a fault of the program.

@@ -1,30 +1,39 @@
 //! Random programs: reads that are inside, outside, guarded, gathered and padded; reductions with
 //! filters and over nothing; sizes known and free, zero among them.
 
-use super::agree;
+use super::{agree, agree_with, dims};
 use crate::dim::Dim;
 use crate::dtype::DType;
+use crate::graph::eval::{Mode, evaluate};
 use crate::graph::expr::{Expr, ExprId, Exprs, Read};
 use crate::graph::fixture::{Fixture, f32s, i64s, k, span, sym};
 use crate::graph::ir::{Axis, Index, Program, Reduce, Value};
+use crate::graph::verify::verify_after;
 use crate::ops::reduce::Reducer;
 use crate::ops::scalar::{BinaryOp, UnaryOp};
+use crate::passes::PIPELINE;
 use crate::tensor::Tensor;
 
 /// A linear congruential generator (Knuth's MMIX constants).
-struct Random(u64);
+pub(super) struct Random(u64);
 
 impl Random {
-    fn below(&mut self, n: usize) -> usize {
+    pub fn new(seed: u64) -> Self {
+        let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        random.below(2);
+        random
+    }
+
+    pub fn below(&mut self, n: usize) -> usize {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) as usize % n
     }
 
-    fn chance(&mut self, percent: usize) -> bool {
+    pub fn chance(&mut self, percent: usize) -> bool {
         self.below(100) < percent
     }
 
-    fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
+    pub fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
         &items[self.below(items.len())]
     }
 }
@@ -94,7 +103,8 @@ impl Body<'_> {
         let choice = self.random.below(if depth == 0 { 3 } else { 6 });
         match choice {
             0..=2 => {
-                let ops = [BinaryOp::Lt, BinaryOp::Le, BinaryOp::Gt, BinaryOp::Ge, BinaryOp::Eq, BinaryOp::Ne];
+                let ops =
+                    [BinaryOp::Lt, BinaryOp::Le, BinaryOp::Gt, BinaryOp::Ge, BinaryOp::Eq, BinaryOp::Ne];
                 let op = *self.random.pick(&ops);
                 let (a, b) = (self.int(depth / 2), self.int(depth / 2));
                 self.exprs.binary(op, a, b)
@@ -185,10 +195,7 @@ impl Body<'_> {
                 .zip(&shape)
                 .flat_map(|(i, extent)| {
                     let (zero, extent) = (self.exprs.int(0), self.exprs.dim(extent));
-                    [
-                        self.exprs.binary(BinaryOp::Ge, *i, zero),
-                        self.exprs.binary(BinaryOp::Lt, *i, extent),
-                    ]
+                    [self.exprs.binary(BinaryOp::Ge, *i, zero), self.exprs.binary(BinaryOp::Lt, *i, extent)]
                 })
                 .collect()
         } else {
@@ -287,23 +294,45 @@ fn inputs(random: &mut Random) -> Vec<Tensor> {
     vec![f32s(&[b, t], &x), f32s(&[3], &y), f32s(&[2, 5], &z), i64s(&[b], &i), i64s(&[3], &j)]
 }
 
-#[test]
-fn random_programs_agree() {
-    let rounds: u64 = std::env::var("MDLC_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(400);
-    let (mut passed, mut failed) = (0, 0);
+/// How many programs to try: more by hand than in every run.
+fn rounds(usual: u64) -> u64 {
+    std::env::var("MDLC_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(usual)
+}
+
+/// Runs a check on random programs and inputs; gives how many had values and how many failed.
+fn try_all(rounds: u64, check: impl Fn(&Program, &[Tensor]) -> bool + std::panic::RefUnwindSafe) -> [u64; 2] {
+    let mut counts = [0, 0];
     for seed in 0..rounds {
-        let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        random.below(2);
+        let mut random = Random::new(seed);
         let program = program(&mut random);
         for _ in 0..3 {
             let inputs = inputs(&mut random);
-            let outcome = std::panic::catch_unwind(|| agree(&program, &inputs, &[]));
-            match outcome {
-                Ok(Ok(_)) => passed += 1,
-                Ok(Err(_)) => failed += 1,
+            match std::panic::catch_unwind(|| check(&program, &inputs)) {
+                Ok(has_value) => counts[usize::from(!has_value)] += 1,
                 Err(_) => panic!("seed {seed} with {inputs:?}"),
             }
         }
     }
-    assert!(passed > rounds / 2 && failed > 0, "{passed} gave values, {failed} failed");
+    counts
+}
+
+#[test]
+fn random_programs_agree() {
+    let [values, failures] = try_all(rounds(400), |program, inputs| agree(program, inputs, &[]).is_ok());
+    assert!(values > failures && failures > 0, "{values} gave values, {failures} failed");
+}
+
+#[test]
+fn random_programs_agree_after_all_passes() {
+    let [values, _] = try_all(rounds(200), |program, inputs| {
+        let expected = evaluate(program, inputs, &[], &dims(program, inputs), Mode::Declared);
+        let mut changed = program.clone();
+        for pass in PIPELINE {
+            (pass.run)(&mut changed);
+            verify_after(pass.name, &changed).unwrap();
+        }
+        // Passes may drop what fails and is not used; they never make a call fail.
+        expected.is_ok() && agree_with(program, &changed, inputs, &[]).is_ok()
+    });
+    assert!(values > 0);
 }
