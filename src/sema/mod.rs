@@ -10,21 +10,37 @@
 
 pub mod build;
 pub mod builtins;
+pub mod call;
 pub mod coerce;
 pub mod env;
 pub mod errors;
+mod eval;
+mod exec;
 mod index;
+mod joins;
+pub mod library;
+pub mod limits;
+mod members;
+pub mod names;
+mod ops;
+pub mod outline;
 mod recur;
+mod root;
 pub mod scalar;
+pub mod shapes;
 pub mod sizes;
+#[cfg(test)]
+mod tests;
 pub mod value;
 
-use crate::diag::Diagnostic;
+use crate::diag::{Diagnostic, Fault};
 use crate::dim::{Dim, Symbol};
-use crate::graph::ir::{DimCheck, Program, Weight};
+use crate::graph::ir::{DimCheck, Function, Program, Weight};
 use crate::source::SourceMap;
-use crate::span::FileId;
+use crate::span::{FileId, Span};
 use indexmap::IndexMap;
+use std::collections::HashMap;
+use std::thread;
 
 /// What is to be compiled.
 #[derive(Clone, Debug, Default)]
@@ -48,7 +64,7 @@ pub struct Request {
 }
 
 /// Reads files that a source names.
-pub trait Loader {
+pub trait Loader: Sync {
     /// The text of a file; `path` is relative to the root file's folder, with `/` between its
     /// parts and no part `..`.
     ///
@@ -76,9 +92,68 @@ pub struct Elaborator<'a> {
     pub(crate) assumed: IndexMap<Symbol, Dim>,
     pub(crate) checks: Vec<DimCheck>,
     pub(crate) weights: Vec<Weight>,
+    /// For each weight, one of lower number that is the same tensor, or itself.
+    pub(crate) tied: Vec<u32>,
+    pub(crate) weight_paths: HashMap<String, u32>,
+    pub(crate) files: Vec<names::FileScope>,
+    /// Files whose imports are being read, outermost first.
+    pub(crate) open_files: Vec<usize>,
+    pub(crate) prelude: Option<usize>,
+    /// Functions that are complete, callees before callers.
+    pub(crate) functions: Vec<Function>,
+    pub(crate) function_names: HashMap<String, u32>,
+    pub(crate) outlines: HashMap<Vec<outline::KeyPart>, errors::Eval<outline::Outlined>>,
+    /// Open calls and modules, by name and declaration.
+    pub(crate) nesting: Vec<(String, Span)>,
+    /// Where the open calls are written.
+    pub(crate) call_places: Vec<Span>,
+    /// Keys of the modules whose members are being elaborated.
+    pub(crate) open_modules: Vec<Vec<outline::KeyPart>>,
+    pub(crate) steps: usize,
+    pub(crate) turn_count: usize,
+    pub(crate) member_count: usize,
+    pub(crate) depth: usize,
+}
+
+impl<'a> Elaborator<'a> {
+    /// An elaborator that has read nothing.
+    pub fn new(sources: &'a mut SourceMap, loader: &'a dyn Loader) -> Self {
+        Elaborator {
+            sources,
+            loader,
+            diagnostics: Vec::new(),
+            fatal: false,
+            frames: Vec::new(),
+            frame_count: 0,
+            index_count: 0,
+            symbol_count: 0,
+            var_count: 0,
+            guards: Vec::new(),
+            assumed: IndexMap::new(),
+            checks: Vec::new(),
+            weights: Vec::new(),
+            tied: Vec::new(),
+            weight_paths: HashMap::new(),
+            files: Vec::new(),
+            open_files: Vec::new(),
+            prelude: None,
+            functions: Vec::new(),
+            function_names: HashMap::new(),
+            outlines: HashMap::new(),
+            nesting: Vec::new(),
+            call_places: Vec::new(),
+            open_modules: Vec::new(),
+            steps: 0,
+            turn_count: 0,
+            member_count: 0,
+            depth: 0,
+        }
+    }
 }
 
 /// Elaborates one entry of one model.
+///
+/// Runs on a thread of its own, whose stack holds the deepest elaboration that the limits allow.
 ///
 /// # Errors
 /// All faults found, in the order found, at most [`errors::MAX_DIAGNOSTICS`].
@@ -87,6 +162,27 @@ pub fn elaborate(
     sources: &mut SourceMap,
     loader: &dyn Loader,
 ) -> Result<Program, Vec<Diagnostic>> {
-    let _ = (request, sources, loader);
-    Err(vec![Diagnostic::error("not-supported", "elaboration is not complete yet")])
+    let failed = |title: String| Err(vec![Diagnostic::error("internal", title).fault(Fault::Internal)]);
+    thread::scope(|scope| {
+        let worker = thread::Builder::new().name("mdl elaboration".into()).stack_size(limits::STACK_BYTES);
+        let spawned = worker.spawn_scoped(scope, || {
+            let mut elaborator = Elaborator::new(sources, loader);
+            match elaborator.program(request) {
+                Ok(program) => Ok(program),
+                Err(errors::Reported) => Err(std::mem::take(&mut elaborator.diagnostics)),
+            }
+        });
+        match spawned {
+            Ok(handle) => match handle.join() {
+                Ok(Err(errors)) if errors.is_empty() => {
+                    failed("elaboration failed without saying why".into())
+                }
+                Ok(result) => result,
+                Err(_) => failed("elaboration ended unexpectedly".into()),
+            },
+            Err(error) => Err(vec![
+                Diagnostic::error("limit", format!("no stack for elaboration: {error}")).fault(Fault::Limit),
+            ]),
+        }
+    })
 }

@@ -237,8 +237,8 @@ pub struct Instance {
     /// First of its weights, and one past the last, in order of declaration. Instances with equal
     /// module and statics number their weights alike.
     pub weights: (u32, u32),
-    /// Module and statics as text, equal for equally built instances; `None` where there is none.
-    pub key: Option<String>,
+    /// Module and statics, equal for equally built instances; `None` where there is none.
+    pub key: Option<Vec<super::outline::KeyPart>>,
     /// Where it was bound.
     pub span: Span,
 }

@@ -1,0 +1,74 @@
+//! The budget of an elaboration.
+
+use super::Elaborator;
+use super::errors::{Eval, Reported};
+use crate::span::Span;
+
+/// Static steps: expressions, statements, list elements.
+pub const MAX_STEPS: usize = 4_000_000;
+/// Turns of loops.
+pub const MAX_TURNS: usize = 1_000_000;
+/// Members of all instances together.
+pub const MAX_MEMBERS: usize = 100_000;
+/// Calls within calls and modules within modules.
+pub const MAX_NESTING: usize = 256;
+/// Expressions within expressions, over all open calls.
+pub const MAX_DEPTH: usize = 20_000;
+/// Elements of one list.
+pub const MAX_LIST: usize = 1_000_000;
+/// # Units
+/// Bytes of the stack that elaboration runs on; it holds [`MAX_DEPTH`] several times over.
+pub const STACK_BYTES: usize = 1 << 30;
+
+impl Elaborator<'_> {
+    /// Takes `steps` from the budget.
+    ///
+    /// # Errors
+    /// The budget is spent, or a limit was reached before.
+    pub fn charge(&mut self, steps: usize, span: Span) -> Eval<()> {
+        if self.fatal {
+            return Err(Reported);
+        }
+        self.steps += steps;
+        if self.steps > MAX_STEPS {
+            return self.limit(format!("elaboration takes more than {MAX_STEPS} steps here"), span);
+        }
+        Ok(())
+    }
+
+    /// Enters a call or module named `name`; must be paired with [`Elaborator::leave`].
+    ///
+    /// # Errors
+    /// Nesting beyond the limit.
+    pub fn enter(&mut self, name: String, decl: Span, span: Span) -> Eval<()> {
+        if self.nesting.len() >= MAX_NESTING {
+            let outer = &self.nesting[self.nesting.len() - 8..];
+            let chain: Vec<&str> = outer.iter().map(|(n, _)| n.as_str()).collect();
+            let title = format!("calls are nested more than {MAX_NESTING} deep: … {}", chain.join(" > "));
+            return self.limit(title, span);
+        }
+        self.nesting.push((name, decl));
+        Ok(())
+    }
+
+    /// Leaves what [`Elaborator::enter`] entered.
+    pub fn leave(&mut self) {
+        self.nesting.pop();
+    }
+
+    /// Refuses a call of something that is already open.
+    ///
+    /// # Errors
+    /// It is open; the cycle is named.
+    pub fn refuse_recursion(&mut self, what: &str, name: &str, decl: Span, span: Span) -> Eval<()> {
+        let Some(first) = self.nesting.iter().position(|(_, d)| *d == decl) else { return Ok(()) };
+        let mut cycle: Vec<String> = self.nesting[first..].iter().map(|(n, _)| n.clone()).collect();
+        cycle.push(name.to_string());
+        self.error_help(
+            "recursion",
+            format!("{what} `{name}` uses itself: {}", cycle.join(" > ")),
+            span,
+            "modules, functions and patterns may not recur; use `for`, a list or `recur`",
+        )
+    }
+}

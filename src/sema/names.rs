@@ -1,0 +1,473 @@
+//! Files, imports and what names mean.
+//!
+//! A bare name is, in order: local, static, member of `self`, declaration or import of its file,
+//! name of the prelude, builtin.
+
+use super::Elaborator;
+use super::builtins::Builtin;
+use super::env::Env;
+use super::errors::{Eval, Reported, nearest};
+use super::value::{FnValue, InstanceRef, Member, ModuleValue, PatternValue, Value};
+use super::{library, value::Repr};
+use crate::diag::{Diagnostic, Fault};
+use crate::span::{FileId, Span};
+use crate::syntax::{self, ast};
+use indexmap::IndexMap;
+use std::sync::Arc;
+
+/// The top level of a file.
+#[derive(Debug)]
+pub struct FileScope {
+    /// Its path as imports name it: `std/nn.mdl`, or relative to the root file's folder.
+    pub path: String,
+    /// Whether it is part of the embedded library.
+    pub library: bool,
+    /// What its names mean.
+    pub items: IndexMap<Arc<str>, Item>,
+}
+
+/// What a name at the top level means.
+#[derive(Clone, Debug)]
+pub enum Item {
+    /// A module.
+    Module(Arc<ast::ModuleDecl>),
+    /// A function.
+    Fn(Arc<ast::FnDecl>),
+    /// A pattern.
+    Pattern(Arc<ast::PatternDecl>),
+    /// A model.
+    Model(Arc<ast::ModelDecl>),
+    /// All names of another file.
+    File(usize),
+    /// One name of another file, and where it is imported.
+    Import(usize, Arc<str>, Span),
+}
+
+impl Elaborator<'_> {
+    /// Reads a parsed text's declarations and imports.
+    ///
+    /// # Errors
+    /// Syntax errors and imports that cannot be read. Faults in single declarations are recorded
+    /// and leave the others usable.
+    pub fn load_text(&mut self, path: &str, id: FileId, is_library: bool) -> Eval<usize> {
+        let number = self.files.len();
+        self.files.push(FileScope { path: path.into(), library: is_library, items: IndexMap::new() });
+        let text = self.sources.file(id).text.clone();
+        let tree = match syntax::parse(id, &text) {
+            Ok(tree) => tree,
+            Err(errors) => {
+                for error in errors {
+                    self.report(error);
+                }
+                return Err(Reported);
+            }
+        };
+        self.open_files.push(number);
+        for item in &tree.items {
+            let _ = self.declare(number, item);
+        }
+        self.open_files.pop();
+        Ok(number)
+    }
+
+    fn declare(&mut self, file: usize, item: &ast::Item) -> Eval<()> {
+        match &item.kind {
+            ast::ItemKind::Use(decl) => self.import_decl(file, decl, item.span),
+            ast::ItemKind::Module(d) => self.define(file, &d.name, Item::Module(Arc::clone(d))),
+            ast::ItemKind::Fn(d) => self.define(file, &d.name, Item::Fn(Arc::clone(d))),
+            ast::ItemKind::Pattern(d) => self.define(file, &d.name, Item::Pattern(Arc::clone(d))),
+            ast::ItemKind::Model(d) => self.define(file, &d.name, Item::Model(Arc::clone(d))),
+        }
+    }
+
+    fn define(&mut self, file: usize, name: &ast::Name, item: Item) -> Eval<()> {
+        let text: Arc<str> = name.as_plain().unwrap_or_default().into();
+        let old = self.files[file].items.get(&text).map(item_span);
+        if let Some(old) = old {
+            let diagnostic = Diagnostic::error("duplicate-name", format!("`{text}` is declared twice"))
+                .at(name.span, "again here")
+                .at(old, "first here");
+            return Err(self.report(diagnostic));
+        }
+        self.files[file].items.insert(text, item);
+        Ok(())
+    }
+
+    fn import_decl(&mut self, file: usize, decl: &ast::UseDecl, span: Span) -> Eval<()> {
+        match decl {
+            ast::UseDecl::File { path, path_span, alias } => {
+                let target = self.load_path(path, *path_span)?;
+                match alias {
+                    Some(alias) => self.define(file, alias, Item::File(target)),
+                    None => {
+                        let names: Vec<Arc<str>> = self.files[target].items.keys().cloned().collect();
+                        for name in names {
+                            if !self.files[file].items.contains_key(&name) {
+                                self.files[file]
+                                    .items
+                                    .insert(Arc::clone(&name), Item::Import(target, name, span));
+                            }
+                        }
+                        Ok(())
+                    }
+                }
+            }
+            ast::UseDecl::Path { path, names } => {
+                let parts: Vec<&str> = path.iter().filter_map(ast::Name::as_plain).collect();
+                let target = self.load_library(&parts, span)?;
+                let Some(names) = names else {
+                    return match path.last() {
+                        Some(last) => self.define(file, last, Item::File(target)),
+                        None => Ok(()),
+                    };
+                };
+                for name in names {
+                    let text: Arc<str> = name.as_plain().unwrap_or_default().into();
+                    if !self.open_files.contains(&target) && !self.files[target].items.contains_key(&text) {
+                        let known: Vec<String> =
+                            self.files[target].items.keys().map(ToString::to_string).collect();
+                        let title = format!("`{}` has no `{text}`", parts.join("."));
+                        let mut diagnostic = Diagnostic::error("unknown-name", title).at(name.span, "");
+                        if let Some(near) = nearest(&text, known.iter().map(String::as_str)) {
+                            diagnostic = diagnostic.help(format!("did you mean `{near}`?"));
+                        }
+                        self.report(diagnostic);
+                        continue;
+                    }
+                    let _ = self.define(file, name, Item::Import(target, text, name.span));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn load_library(&mut self, parts: &[&str], span: Span) -> Eval<usize> {
+        let path = format!("{}.mdl", parts.join("/"));
+        if let Some(number) = self.files.iter().position(|f| f.library && f.path == path) {
+            return Ok(number);
+        }
+        let Some(text) = library::text(&path) else {
+            let known = library::FILES.iter().map(|(p, _)| p.trim_end_matches(".mdl").replace('/', "."));
+            let known: Vec<String> = known.collect();
+            let name = parts.join(".");
+            let mut diagnostic =
+                Diagnostic::error("unknown-import", format!("there is no library `{name}`")).at(span, "");
+            if let Some(near) = nearest(&name, known.iter().map(String::as_str)) {
+                diagnostic = diagnostic.help(format!("did you mean `{near}`?"));
+            }
+            return Err(self.report(diagnostic.help("files of your own are imported by `use \"path.mdl\"`")));
+        };
+        let id = self.sources.add(path.clone(), text);
+        self.load_text(&path, id, true)
+    }
+
+    fn load_path(&mut self, path: &str, span: Span) -> Eval<usize> {
+        let parts: Vec<&str> = path.split('/').filter(|p| *p != ".").collect();
+        let bad = path.starts_with('/')
+            || path.contains('\\')
+            || path.contains(':')
+            || parts.iter().any(|p| p.is_empty() || *p == "..");
+        if bad {
+            return self.error_help(
+                "import-outside",
+                format!("the import \"{path}\" leaves the root file's folder"),
+                span,
+                "imports are paths below the folder of the root file, without `..`",
+            );
+        }
+        let path = parts.join("/");
+        if let Some(number) = self.files.iter().position(|f| !f.library && f.path == path) {
+            if let Some(at) = self.open_files.iter().position(|f| *f == number) {
+                let mut cycle: Vec<&str> =
+                    self.open_files[at..].iter().map(|f| self.files[*f].path.as_str()).collect();
+                cycle.push(&path);
+                let title = format!("files import one another: {}", cycle.join(" > "));
+                return self.error("import-cycle", title, span);
+            }
+            return Ok(number);
+        }
+        match self.loader.load(&path) {
+            Ok(text) => {
+                let id = self.sources.add(path.clone(), text);
+                self.load_text(&path, id, false)
+            }
+            Err(why) => {
+                let title = format!("cannot read \"{path}\": {why}");
+                Err(self.report(Diagnostic::error("import", title).at(span, "").fault(Fault::File)))
+            }
+        }
+    }
+
+    /// The prelude's number, read on first use.
+    ///
+    /// # Errors
+    /// Faults in the library itself.
+    pub fn prelude(&mut self) -> Eval<usize> {
+        if let Some(number) = self.prelude {
+            return Ok(number);
+        }
+        let span = Span::new(FileId(0), 0, 0);
+        let number = self.load_library(&["std", "prelude"], span)?;
+        self.prelude = Some(number);
+        Ok(number)
+    }
+
+    /// A name of a file's top level as a value; `None` if the file has none of that name.
+    ///
+    /// # Errors
+    /// A model that cannot be evaluated.
+    pub fn item(&mut self, file: usize, name: &str, span: Span) -> Eval<Option<Value>> {
+        let Some(item) = self.files[file].items.get(name).cloned() else { return Ok(None) };
+        Ok(Some(match item {
+            Item::Module(decl) => {
+                Value::Module(Arc::new(ModuleValue { file, span: decl.span, decl, statics: None }))
+            }
+            Item::Fn(decl) => Value::Fn(FnValue::User(file, decl)),
+            Item::Pattern(decl) => Value::Pattern(Arc::new(PatternValue::Unapplied { file, decl })),
+            Item::Model(decl) => {
+                self.refuse_recursion("model", name, decl.span, span)?;
+                self.enter(name.to_string(), decl.span, span)?;
+                let value = self.eval(&mut Env::new(file), &decl.value);
+                self.leave();
+                value?
+            }
+            Item::File(target) => Value::Namespace(target),
+            Item::Import(target, name, _) => {
+                self.charge(1, span)?;
+                return self.item(target, &name, span);
+            }
+        }))
+    }
+
+    /// A name of a file, the prelude or the compiler.
+    ///
+    /// # Errors
+    /// As [`Elaborator::item`].
+    pub fn global(&mut self, file: usize, name: &str, span: Span) -> Eval<Option<Value>> {
+        if let Some(value) = self.item(file, name, span)? {
+            return Ok(Some(value));
+        }
+        if let Some(value) = Builtin::value(name) {
+            return Ok(Some(value));
+        }
+        let prelude = self.prelude()?;
+        self.item(prelude, name, span)
+    }
+
+    /// What a bare name stands for.
+    ///
+    /// # Errors
+    /// Unknown names, with the nearest known one; names whose definition failed, silently.
+    pub fn name_value_of(&mut self, env: &mut Env, name: &ast::Name) -> Eval<Value> {
+        let text = self.name_text(env, name)?;
+        if let Some(binding) = env.local_or_static(&text) {
+            let is_size = !matches!(binding.value, Value::Tensor(_) | Value::Sequence(_));
+            if env.unknowns.is_none() || is_size {
+                return match &binding.value {
+                    Value::Poison => Err(Reported),
+                    value => Ok(value.clone()),
+                };
+            }
+        }
+        if env.unknowns.is_some() {
+            return Ok(self.open_size(env, &text, name.span));
+        }
+        if let Some(owner) = env.owner.clone()
+            && let Some(value) = self.member(&owner, &text, name.span)?
+        {
+            return Ok(value);
+        }
+        if let Some(value) = self.global(env.file, &text, name.span)? {
+            return Ok(value);
+        }
+        self.unknown_name(env, &text, name.span)
+    }
+
+    /// A name that is called: dimensions that are not bound yet are not meant.
+    ///
+    /// # Errors
+    /// As [`Elaborator::name_value_of`].
+    pub fn callee_value(&mut self, env: &mut Env, name: &ast::Name) -> Eval<Value> {
+        let unknowns = env.unknowns.take();
+        let value = self.name_value_of(env, name);
+        env.unknowns = unknowns;
+        value
+    }
+
+    /// The size that an open dimension name stands for, new or met before.
+    pub(super) fn open_size(&mut self, env: &mut Env, name: &str, span: Span) -> Value {
+        let known = env.unknowns.as_ref().and_then(|u| u.get(name)).map(|(s, _)| s.clone());
+        let symbol = known.unwrap_or_else(|| {
+            let symbol = self.fresh_symbol(name);
+            if let Some(unknowns) = &mut env.unknowns {
+                unknowns.insert(name.into(), (symbol.clone(), span));
+            }
+            symbol
+        });
+        Value::Int(crate::dim::Dim::symbol(symbol))
+    }
+
+    fn unknown_name(&mut self, env: &Env, name: &str, span: Span) -> Eval<Value> {
+        let mut known: Vec<String> = Vec::new();
+        for block in env.blocks.iter().rev().chain([&env.statics]) {
+            known.extend(block.iter().map(|(n, _)| n.to_string()));
+        }
+        if let Some(owner) = &env.owner {
+            known.extend(owner.instance.members.keys().map(ToString::to_string));
+        }
+        known.extend(self.files[env.file].items.keys().map(ToString::to_string));
+        if let Some(prelude) = self.prelude {
+            known.extend(self.files[prelude].items.keys().map(ToString::to_string));
+        }
+        known.extend(Builtin::names().map(ToString::to_string));
+        let mut diagnostic =
+            Diagnostic::error("unknown-name", format!("`{name}` is not known here")).at(span, "");
+        let entry = env.owner.as_ref().is_some_and(|o| o.instance.entries.contains_key(name));
+        if entry {
+            diagnostic = diagnostic.help(format!("an entry is reached by `self.{name}`"));
+        } else if let Some(near) = nearest(name, known.iter().map(String::as_str)) {
+            diagnostic = diagnostic.help(format!("did you mean `{near}`?"));
+        }
+        Err(self.report(diagnostic))
+    }
+
+    /// The text of a name, its holes filled.
+    ///
+    /// # Errors
+    /// Holes that are no known integer or string.
+    pub fn name_text(&mut self, env: &mut Env, name: &ast::Name) -> Eval<Arc<str>> {
+        if let Some(text) = name.as_plain() {
+            return Ok(text.into());
+        }
+        let mut text = String::new();
+        for part in name.parts.iter() {
+            match part {
+                ast::NamePart::Text(t) => text.push_str(t),
+                ast::NamePart::Hole(e) => match self.eval(env, e)? {
+                    Value::Str(s) => text.push_str(&s),
+                    Value::Int(d) if d.as_const().is_some() => text.push_str(&d.to_string()),
+                    other => {
+                        let title = format!(
+                            "a name is made of known integers and strings, not of {}",
+                            other.kind_text()
+                        );
+                        return self.error("name-hole", title, e.span);
+                    }
+                },
+            }
+        }
+        Ok(text.into())
+    }
+
+    /// A member or entry of an instance; `None` if it has none of that name.
+    ///
+    /// # Errors
+    /// Weights that cannot be picked.
+    pub fn member(&mut self, owner: &InstanceRef, name: &str, span: Span) -> Eval<Option<Value>> {
+        match owner.instance.members.get(name) {
+            Some(Member::Weight(number)) => {
+                let weight = match &owner.pick {
+                    None => self.weight_value(*number),
+                    Some(pick) => {
+                        let pick = Arc::clone(pick);
+                        let offset = number - pick.starts.first().copied().unwrap_or(0);
+                        self.picked_weight(&pick, offset, span)?
+                    }
+                };
+                Ok(Some(Value::Tensor(weight)))
+            }
+            Some(Member::Sub(value)) => Ok(Some(match &owner.pick {
+                None => value.clone(),
+                Some(pick) => with_pick(value, pick),
+            })),
+            None => Ok(None),
+        }
+    }
+
+    /// `base.name`.
+    ///
+    /// # Errors
+    /// Members that do not exist, with the nearest that does.
+    pub fn field(&mut self, env: &mut Env, base: &Value, name: &ast::Name, span: Span) -> Eval<Value> {
+        let text = self.name_text(env, name)?;
+        match base {
+            Value::Poison => Err(Reported),
+            Value::Instance(owner) => {
+                if let Some(value) = self.member(owner, &text, span)? {
+                    return Ok(value);
+                }
+                if owner.instance.entries.contains_key(&text) {
+                    return Ok(Value::Fn(FnValue::Entry(owner.clone(), text)));
+                }
+                if let Some(binding) = owner.instance.statics.get(&text) {
+                    return Ok(binding.value.clone());
+                }
+                self.no_member(owner, &text, name.span)
+            }
+            Value::Namespace(file) => match self.item(*file, &text, span)? {
+                Some(value) => Ok(value),
+                None => {
+                    let known: Vec<String> =
+                        self.files[*file].items.keys().map(ToString::to_string).collect();
+                    let title = format!("\"{}\" has no `{text}`", self.files[*file].path);
+                    let mut diagnostic = Diagnostic::error("unknown-name", title).at(name.span, "");
+                    if let Some(near) = nearest(&text, known.iter().map(String::as_str)) {
+                        diagnostic = diagnostic.help(format!("did you mean `{near}`?"));
+                    }
+                    Err(self.report(diagnostic))
+                }
+            },
+            Value::Tensor(t) if &*text == "T" => self.transpose(t, span).map(Value::Tensor),
+            Value::Tuple(tuple) => {
+                let at = tuple.names.iter().position(|n| n.as_deref() == Some(&*text));
+                match at {
+                    Some(k) => Ok(tuple.values[k].clone()),
+                    None => self.error("unknown-name", format!("the tuple has no part `{text}`"), name.span),
+                }
+            }
+            other => {
+                let title = format!("{} has no `.{text}`", other.kind_text());
+                self.error("unknown-name", title, name.span)
+            }
+        }
+    }
+
+    fn no_member(&mut self, owner: &InstanceRef, name: &str, span: Span) -> Eval<Value> {
+        let module = owner.instance.decl.name.as_plain().unwrap_or("?");
+        let members = owner.instance.members.keys().chain(owner.instance.entries.keys());
+        let known: Vec<String> = members.map(ToString::to_string).collect();
+        let mut diagnostic = Diagnostic::error("unknown-member", format!("{module} has no member `{name}`"))
+            .at(span, "")
+            .at(owner.instance.decl.name.span, "declared here");
+        if let Some(near) = nearest(name, known.iter().map(String::as_str)) {
+            diagnostic = diagnostic.help(format!("did you mean `{near}`?"));
+        }
+        Err(self.report(diagnostic))
+    }
+
+    /// Whether a value is a lazy scalar.
+    pub fn is_lazy(value: &Value) -> bool {
+        matches!(value, Value::Tensor(t) if matches!(t.repr, Repr::Lazy(_)))
+    }
+}
+
+fn with_pick(value: &Value, pick: &Arc<super::value::Pick>) -> Value {
+    match value {
+        Value::Instance(i) => {
+            Value::Instance(InstanceRef { instance: Arc::clone(&i.instance), pick: Some(Arc::clone(pick)) })
+        }
+        Value::List(items) => Value::list(items.iter().map(|v| with_pick(v, pick)).collect()),
+        other => other.clone(),
+    }
+}
+
+fn item_span(item: &Item) -> Span {
+    match item {
+        Item::Module(d) => d.name.span,
+        Item::Fn(d) => d.name.span,
+        Item::Pattern(d) => d.name.span,
+        Item::Model(d) => d.name.span,
+        Item::Import(_, _, span) => *span,
+        Item::File(_) => Span::new(FileId(0), 0, 0),
+    }
+}

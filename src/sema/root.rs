@@ -1,0 +1,530 @@
+//! The compiled entry: which model, which inputs, what comes out.
+
+use super::call::Argument;
+use super::env::{Env, Unknowns};
+use super::errors::{Eval, Reported, nearest};
+use super::names::Item;
+use super::outline::node_of;
+use super::value::{Instance, InstanceRef, ModuleValue, TensorValue, Value};
+use super::{Elaborator, Request};
+use crate::diag::Diagnostic;
+use crate::dim::{Dim, Symbol};
+use crate::graph::ir::{Port, Program, Signature, TensorType};
+use crate::span::{FileId, Span};
+use crate::syntax::{self, ast};
+use crate::tensor::MAX_RANK;
+use indexmap::IndexMap;
+use std::sync::Arc;
+
+/// A tensor parameter of the compiled entry that is given.
+struct Input {
+    param: usize,
+    name: String,
+    tensor: TensorValue,
+    span: Span,
+}
+
+impl Elaborator<'_> {
+    /// The program of a request.
+    ///
+    /// # Errors
+    /// Everything that is wrong.
+    pub(super) fn program(&mut self, request: &Request) -> Eval<Program> {
+        let id = request.file.unwrap_or(FileId(0));
+        let path = self.sources.file(id).name.clone();
+        let name = path.rsplit(['/', '\\']).next().unwrap_or(&path).to_string();
+        let file = self.load_text(&name, id, false)?;
+        if !self.diagnostics.is_empty() {
+            return Err(Reported);
+        }
+        let (model, module) = self.chosen_model(file, request, Span::new(id, 0, 0))?;
+        let span = module.span;
+        let instance = self.instantiate(&module, "", span)?;
+        if self.fatal {
+            return Err(Reported);
+        }
+        let entry_name = request.entry.as_deref().unwrap_or("forward");
+        let entry = self.chosen_entry(&instance, entry_name)?;
+        let functions = self.root_function(request, &instance, &entry, &format!("{model}.{entry_name}"))?;
+        if self.diagnostics.is_empty() { Ok(functions) } else { Err(Reported) }
+    }
+
+    fn chosen_model(
+        &mut self,
+        file: usize,
+        request: &Request,
+        place: Span,
+    ) -> Eval<(String, Arc<ModuleValue>)> {
+        let items: Vec<(Arc<str>, Item)> =
+            self.files[file].items.iter().map(|(n, i)| (Arc::clone(n), i.clone())).collect();
+        let models: Vec<&str> =
+            items.iter().filter(|(_, i)| matches!(i, Item::Model(_))).map(|(n, _)| &**n).collect();
+        let modules: Vec<&str> =
+            items.iter().filter(|(_, i)| matches!(i, Item::Module(_))).map(|(n, _)| &**n).collect();
+        let name = match (&request.model, models.as_slice(), modules.as_slice()) {
+            (Some(name), ..) => name.clone(),
+            (None, [only], _) | (None, [], [only]) => (*only).to_string(),
+            (None, [], []) => {
+                return self.error("unknown-model", "the file declares no model and no module", place);
+            }
+            (None, [], many) | (None, many, _) => {
+                let title = "the file declares several models; name one of them with --model";
+                return self.error_help(
+                    "unknown-model",
+                    title,
+                    place,
+                    format!("they are {}", many.join(", ")),
+                );
+            }
+        };
+        let overrides = self.parsed_all(&request.set, "--set")?;
+        let item = items.iter().find(|(n, _)| **n == *name).map(|(_, i)| i.clone());
+        let module = match item {
+            Some(Item::Model(decl)) => self.model_module(file, &decl, overrides)?,
+            Some(Item::Module(decl)) => {
+                let span = decl.span;
+                let module = ModuleValue { file, decl, statics: None, span };
+                let statics = self.bind_statics(&module, overrides, span)?;
+                Arc::new(ModuleValue { statics: Some(statics), ..module })
+            }
+            _ => {
+                let mut diagnostic =
+                    Diagnostic::error("unknown-model", format!("the file has no model `{name}`"))
+                        .at(place, "");
+                if let Some(near) = nearest(&name, models.iter().chain(&modules).copied()) {
+                    diagnostic = diagnostic.help(format!("did you mean `{near}`?"));
+                } else if !models.is_empty() {
+                    diagnostic = diagnostic.help(format!("its models are {}", models.join(", ")));
+                }
+                return Err(self.report(diagnostic));
+            }
+        };
+        Ok((name, module))
+    }
+
+    /// The module of a model, with statics replaced before its defaults are evaluated.
+    fn model_module(
+        &mut self,
+        file: usize,
+        decl: &ast::ModelDecl,
+        overrides: Vec<Argument>,
+    ) -> Eval<Arc<ModuleValue>> {
+        let mut env = Env::new(file);
+        let value = match (&*decl.value.kind, overrides.is_empty()) {
+            (ast::ExprKind::Call { callee, args }, false) => {
+                let callee = self.eval(&mut env, callee)?;
+                let params: Vec<Arc<str>> = match &callee {
+                    Value::Module(m) => {
+                        m.decl.statics.iter().filter_map(|p| p.name.as_plain()).map(Into::into).collect()
+                    }
+                    _ => Vec::new(),
+                };
+                let mut given = Vec::new();
+                for (k, arg) in args.iter().enumerate() {
+                    let name = match &arg.name {
+                        Some(name) => Some(self.name_text(&mut env, name)?),
+                        None => params.get(k).cloned(),
+                    };
+                    if overrides.iter().any(|o| o.name == name) {
+                        continue;
+                    }
+                    let value = self.eval(&mut env, &arg.value)?;
+                    given.push(Argument { name, value, span: arg.value.span });
+                }
+                given.extend(overrides);
+                self.call(&callee, given, decl.value.span)?
+            }
+            (_, false) => {
+                let callee = self.eval(&mut env, &decl.value)?;
+                self.call(&callee, overrides, decl.value.span)?
+            }
+            (_, true) => self.eval(&mut env, &decl.value)?,
+        };
+        match value {
+            Value::Module(module) => Ok(module),
+            other => {
+                let title = format!("a model is a module, but this is {}", other.kind_text());
+                self.error("type-mismatch", title, decl.value.span)
+            }
+        }
+    }
+
+    fn parsed_all(&mut self, texts: &[(String, String)], option: &str) -> Eval<Vec<Argument>> {
+        let mut arguments = Vec::new();
+        for (name, text) in texts {
+            let id = self.sources.add(format!("{option} {name}"), format!("model it = {text}"));
+            let text = self.sources.file(id).text.clone();
+            let tree = match syntax::parse(id, &text) {
+                Ok(tree) => tree,
+                Err(errors) => {
+                    for error in errors {
+                        self.report(error);
+                    }
+                    return Err(Reported);
+                }
+            };
+            let [ast::Item { kind: ast::ItemKind::Model(decl), .. }] = tree.items.as_slice() else {
+                let span = Span::new(id, 0, text.len());
+                return self.error("syntax", "one expression is wanted here", span);
+            };
+            let value = self.eval(&mut Env::new(0), &decl.value)?;
+            arguments.push(Argument { name: Some(name.as_str().into()), value, span: decl.value.span });
+        }
+        Ok(arguments)
+    }
+
+    fn chosen_entry(&mut self, instance: &Arc<Instance>, name: &str) -> Eval<Arc<ast::EntryDecl>> {
+        match instance.entries.get(name) {
+            Some(entry) => Ok(Arc::clone(entry)),
+            None => {
+                let known: Vec<&str> = instance.entries.keys().map(|k| &**k).collect();
+                let module = instance.decl.name.as_plain().unwrap_or("?");
+                let help = format!("its entries are {}", known.join(", "));
+                let title = format!("{module} has no entry `{name}`");
+                self.error_help("unknown-entry", title, instance.decl.name.span, help)
+            }
+        }
+    }
+
+    fn root_function(
+        &mut self,
+        request: &Request,
+        instance: &Arc<Instance>,
+        entry: &Arc<ast::EntryDecl>,
+        signature_name: &str,
+    ) -> Eval<Program> {
+        let owner = InstanceRef::new(Arc::clone(instance));
+        let statics = self.parsed_all(&request.arguments, "--arg")?;
+        self.push_frame(Some(0));
+        let mut env = Env::of_instance(owner.clone());
+        let mut omitted = Vec::new();
+        for arg in &statics {
+            if let Some(name) = &arg.name {
+                env.bind(Arc::clone(name), arg.value.clone(), arg.span);
+            }
+        }
+        self.check_names(request, entry)?;
+        let (inputs, dims) = self.inputs(&mut env, request, entry, &mut omitted)?;
+        self.root_weights();
+        let mut args = statics;
+        for input in &inputs {
+            let name = entry.params[input.param].name.as_plain().unwrap_or_default();
+            let value = Value::Tensor(input.tensor.clone());
+            args.push(Argument { name: Some(name.into()), value, span: input.span });
+        }
+        let name = format!(
+            "{}.{}",
+            instance.decl.name.as_plain().unwrap_or("?"),
+            entry.name.as_plain().unwrap_or("?")
+        );
+        let span = entry.name.span;
+        self.enter(name.clone(), entry.span, span)?;
+        let value = self.entry_body(&owner, &name, entry, args, span);
+        self.leave();
+        let outputs = self.outputs(&value?, entry)?;
+        let mut frame = self.pop_frame();
+        let mut ports = Vec::new();
+        for (name, tensor, span) in outputs {
+            let node = node_of(&tensor).ok_or(Reported)?;
+            let ty = frame.graph.ty(node.value).clone();
+            frame.graph.results.push(node.value);
+            ports.push(Port { name, ty, span });
+        }
+        let entry_id = self.add_function(&name, frame.graph);
+        let weights = (0..self.weights.len() as u32)
+            .filter(|w| self.representative(*w) == *w)
+            .map(|w| self.weights[w as usize].clone())
+            .collect();
+        let signature = Signature {
+            name: signature_name.into(),
+            inputs: inputs.into_iter().map(input_port).collect(),
+            weights,
+            outputs: ports,
+            dims,
+            omitted,
+        };
+        Ok(Program {
+            functions: std::mem::take(&mut self.functions),
+            entry: entry_id,
+            bind: None,
+            signature,
+            checks: std::mem::take(&mut self.checks),
+            vars: self.var_count,
+        })
+    }
+
+    /// Refuses names in the request that the entry does not have.
+    fn check_names(&mut self, request: &Request, entry: &ast::EntryDecl) -> Eval<()> {
+        let params: Vec<&str> = entry.params.iter().filter_map(|p| p.name.as_plain()).collect();
+        let named = request.with.iter().chain(request.shapes.iter().map(|(n, _)| n));
+        for name in named.chain(request.arguments.iter().map(|(n, _)| n)) {
+            if !params.contains(&name.as_str()) {
+                let title = format!("the entry has no parameter `{name}`");
+                let help = format!("its parameters are {}", params.join(", "));
+                return self.error_help("unknown-input", title, entry.name.span, help);
+            }
+        }
+        Ok(())
+    }
+
+    /// Arguments for the inputs that are given, and the free dimensions.
+    fn inputs(
+        &mut self,
+        env: &mut Env,
+        request: &Request,
+        entry: &ast::EntryDecl,
+        omitted: &mut Vec<String>,
+    ) -> Eval<(Vec<Input>, Vec<Symbol>)> {
+        self.root_statics(env, entry)?;
+        env.unknowns = Some(Unknowns::new());
+        let mut shapes = Vec::new();
+        for (k, param) in entry.params.iter().enumerate() {
+            let name = param.name.as_plain().unwrap_or_default();
+            let ty = match param.ty.as_ref().map(|t| &t.kind) {
+                Some(ast::TypeKind::Tensor(ty)) => ty,
+                Some(ast::TypeKind::Kind(_)) => continue,
+                None => {
+                    return self.error_help(
+                        "unknown-shape",
+                        format!("`{name}` has no declared type, so this entry cannot be compiled by itself"),
+                        param.span,
+                        "give it a tensor type, or compile a module that calls this one",
+                    );
+                }
+            };
+            let given = request.shapes.iter().find(|(n, _)| n == name).map(|(_, s)| s);
+            if param.default.is_some() && !request.with.iter().any(|w| w == name) && given.is_none() {
+                omitted.push(name.to_string());
+                continue;
+            }
+            let shape = match given {
+                Some(texts) => self.given_shape(env, texts, param.span)?,
+                None => self.root_shape(env, ty, name)?,
+            };
+            if shape.len() > MAX_RANK {
+                return self.error("rank", format!("a tensor may have {MAX_RANK} axes"), param.span);
+            }
+            shapes.push((k, name.to_string(), ty, shape, param.span));
+        }
+        let unknowns = env.unknowns.take().unwrap_or_default();
+        let fixed = self.fixed_dims(request, &unknowns, entry.name.span)?;
+        let mut inputs = Vec::new();
+        for (param, name, ty, shape, span) in shapes {
+            let mut dims = Vec::new();
+            for dim in shape {
+                let dim = dim.substitute(&|s| fixed.get(s).cloned());
+                let dim = self.sized(dim, span)?;
+                dims.push(self.size_of(&Value::Int(dim), span)?);
+            }
+            if matches!(ty.dtype, crate::dtype::DType::F16 | crate::dtype::DType::BF16) {
+                let title = format!("{} can be written but is not computed with yet", ty.dtype);
+                return self.error("not-supported", title, span);
+            }
+            let tensor = self.add_arg(ty.dtype, dims, span, Some(&name));
+            inputs.push(Input { param, name, tensor, span });
+        }
+        let free = unknowns.values().map(|(s, _)| s.clone()).filter(|s| !fixed.contains_key(s)).collect();
+        Ok((inputs, free))
+    }
+
+    /// Static parameters of the compiled entry, so that shapes may name them.
+    fn root_statics(&mut self, env: &mut Env, entry: &ast::EntryDecl) -> Eval<()> {
+        for param in &entry.params {
+            let Some(ast::TypeKind::Kind(kind)) = param.ty.as_ref().map(|t| &t.kind) else { continue };
+            let name = param.name.as_plain().unwrap_or_default();
+            if env.local(name).is_some() {
+                continue;
+            }
+            let Some(default) = &param.default else {
+                let title = format!("the static parameter `{name}` of the compiled entry has no default");
+                return self.error_help(
+                    "arguments",
+                    title,
+                    param.span,
+                    format!("give it with --arg {name}=…"),
+                );
+            };
+            if matches!(kind, ast::Kind::Int | ast::Kind::List | ast::Kind::Bool) {
+                let value = self.eval(env, default)?;
+                env.bind(name, value, param.span);
+            }
+        }
+        Ok(())
+    }
+
+    fn root_shape(&mut self, env: &mut Env, ty: &ast::TensorType, name: &str) -> Eval<Vec<Dim>> {
+        let mut shape = Vec::new();
+        for axis in &ty.axes {
+            self.root_axis(env, axis, name, &mut shape)?;
+        }
+        Ok(shape)
+    }
+
+    fn root_axis(&mut self, env: &mut Env, axis: &ast::Axis, name: &str, shape: &mut Vec<Dim>) -> Eval<()> {
+        match &axis.kind {
+            ast::AxisKind::Dim(expr) => {
+                let value = self.eval(env, expr)?;
+                shape.push(self.size_of(&value, expr.span)?);
+            }
+            ast::AxisKind::Group(parts) => {
+                let mut inner = Vec::new();
+                for part in parts {
+                    self.root_axis(env, part, name, &mut inner)?;
+                }
+                let product = Dim::product(&inner);
+                shape.push(self.sized(product, axis.span)?);
+            }
+            ast::AxisKind::Multi(multi) => {
+                let list = multi.as_ref().and_then(ast::Name::as_plain).and_then(|n| env.local_or_static(n));
+                if let Some(Value::List(items)) = list.map(|b| b.value.clone()) {
+                    for item in items.iter() {
+                        shape.push(self.size_of(item, axis.span)?);
+                    }
+                    return Ok(());
+                }
+                return self.error_help(
+                    "unknown-rank",
+                    format!("the number of axes of `{name}` is not declared"),
+                    axis.span,
+                    format!("give its shape: --shape {name}=B,T,24"),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn given_shape(&mut self, env: &mut Env, texts: &[String], span: Span) -> Eval<Vec<Dim>> {
+        let mut shape = Vec::new();
+        for text in texts {
+            let text = text.trim();
+            if let Ok(value) = text.parse::<i64>() {
+                shape.push(self.size_of(&Value::int(value), span)?);
+                continue;
+            }
+            let is_name = text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+                && text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+            if !is_name {
+                return self.error(
+                    "usage",
+                    format!("`{text}` in a shape is neither a number nor a name"),
+                    span,
+                );
+            }
+            let value = match env.local_or_static(text).map(|b| b.value.clone()) {
+                Some(value @ Value::Int(_)) => value,
+                _ => self.open_size(env, text, span),
+            };
+            shape.push(self.size_of(&value, span)?);
+        }
+        Ok(shape)
+    }
+
+    fn fixed_dims(
+        &mut self,
+        request: &Request,
+        unknowns: &Unknowns,
+        span: Span,
+    ) -> Eval<IndexMap<Symbol, Dim>> {
+        let mut fixed = IndexMap::new();
+        for (name, value) in &request.dims {
+            let Some((symbol, _)) = unknowns.get(name.as_str()) else {
+                let known: Vec<&str> = unknowns.keys().map(|k| &**k).collect();
+                let title = format!("no input has a dimension `{name}`");
+                return self.error_help(
+                    "unknown-dimension",
+                    title,
+                    span,
+                    format!("the free dimensions are {}", known.join(", ")),
+                );
+            };
+            if *value < 0 {
+                return self.error("size", format!("the dimension {name} cannot be {value}"), span);
+            }
+            fixed.insert(symbol.clone(), Dim::from(*value));
+        }
+        Ok(fixed)
+    }
+
+    /// Makes all weights arguments of the entry, in order of declaration; tied ones once.
+    fn root_weights(&mut self) {
+        for number in 0..self.weights.len() as u32 {
+            let first = self.representative(number);
+            let value = if first == number {
+                let weight = self.weights[number as usize].clone();
+                let name: Arc<str> = weight.path.as_str().into();
+                self.frame().graph.add_arg(weight.ty, weight.span, Some(name))
+            } else {
+                let path = self.weights[number as usize].path.clone();
+                self.weights[first as usize].aliases.push(path);
+                self.frame().weights[&first]
+            };
+            self.frame().weights.insert(number, value);
+        }
+    }
+
+    /// The outputs by name, lists flattened.
+    fn outputs(&mut self, value: &Value, entry: &ast::EntryDecl) -> Eval<Vec<(String, TensorValue, Span)>> {
+        let span = super::call::result_span(&entry.body);
+        let outs = entry.ret.as_ref().map_or(&[][..], |r| &r.outs);
+        let name_of = |k: usize, only: bool, names: &[Option<Arc<str>>]| -> String {
+            let declared = outs.get(k).and_then(|o| o.name.as_ref()).and_then(ast::Name::as_plain);
+            let written = names.get(k).and_then(|n| n.as_deref());
+            match declared.or(written) {
+                Some(name) => name.to_string(),
+                None if only => "y".into(),
+                None => format!("y_{k}"),
+            }
+        };
+        let mut found = Vec::new();
+        match value {
+            Value::Tuple(tuple) if outs.len() != 1 => {
+                for (k, part) in tuple.values.iter().enumerate() {
+                    let name = name_of(k, tuple.values.len() == 1, &tuple.names);
+                    self.flatten_output(part, name, span, &mut found)?;
+                }
+            }
+            other => self.flatten_output(other, name_of(0, true, &[]), span, &mut found)?,
+        }
+        for (k, (name, ..)) in found.iter().enumerate() {
+            if found[..k].iter().any(|(n, ..)| n == name) {
+                let title = format!("two outputs are called `{name}`");
+                return self.error("duplicate-name", title, entry.name.span);
+            }
+        }
+        Ok(found)
+    }
+
+    fn flatten_output(
+        &mut self,
+        value: &Value,
+        name: String,
+        span: Span,
+        found: &mut Vec<(String, TensorValue, Span)>,
+    ) -> Eval<()> {
+        let parts = match value {
+            Value::List(items) => items.to_vec(),
+            Value::Tuple(tuple) => tuple.values.clone(),
+            other => {
+                let tensor = self.as_tensor(other, span)?;
+                let stored = self.stored(&tensor, span)?;
+                let mut stored = self.materialise(&stored, span)?;
+                if let Some(node) = node_of(&stored) {
+                    let value = self.import(node);
+                    let frame = self.frame().id;
+                    stored.repr = super::value::Repr::Node(super::value::NodeRef { frame, value });
+                }
+                found.push((name, stored, span));
+                return Ok(());
+            }
+        };
+        for (k, part) in parts.iter().enumerate() {
+            self.flatten_output(part, format!("{name}_{k}"), span, found)?;
+        }
+        Ok(())
+    }
+}
+
+fn input_port(input: Input) -> Port {
+    let ty = TensorType::new(input.tensor.dtype, input.tensor.shape.to_vec());
+    Port { name: input.name, ty, span: input.span }
+}

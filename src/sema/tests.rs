@@ -1,0 +1,1 @@
+//! Snippets that elaborate, and what is said of those that do not.
