@@ -21,13 +21,15 @@ pub fn hoist(func: &mut LoopFunc) {
 
 fn list(func: &mut LoopFunc, stmts: Vec<Stmt>) -> Vec<Stmt> {
     let mut out = Vec::with_capacity(stmts.len());
+    // What stands in front of an earlier loop of this list, for later ones to use again.
+    let mut standing = BTreeMap::new();
     for stmt in stmts {
         match stmt {
             Stmt::For { var, extent, reverse, kind, mut body } => {
                 let mut defined = Defined::default();
                 defined.vars.insert(var);
                 defined.add(&body);
-                let mut site = Site::new(func, defined);
+                let mut site = Site::new(func, defined, &mut standing);
                 let passed = site.passing(&Passed::default(), extent);
                 site.stmts(&mut body, &passed);
                 out.extend(site.sets);
@@ -45,7 +47,7 @@ fn list(func: &mut LoopFunc, stmts: Vec<Stmt>) -> Vec<Stmt> {
                     defined.vars.extend([epilogue.row, epilogue.column]);
                     defined.locals.insert(epilogue.acc);
                     defined.stored.insert(gemm.out.at.buffer);
-                    let mut site = Site::new(func, defined);
+                    let mut site = Site::new(func, defined, &mut standing);
                     let rows = site.passing(&Passed::default(), gemm.m);
                     let passed = site.passing(&rows, gemm.n);
                     site.epilogue(epilogue, &passed);
@@ -75,17 +77,20 @@ struct Site<'f> {
     invariant: BTreeMap<ScalarId, bool>,
     loads: BTreeMap<ScalarId, bool>,
     moved: BTreeMap<Passed, BTreeMap<ScalarId, ScalarId>>,
+    /// Locals of values that nothing changes while the list runs.
+    standing: &'f mut BTreeMap<ScalarId, Local>,
     sets: Vec<Stmt>,
 }
 
 impl<'f> Site<'f> {
-    fn new(func: &'f mut LoopFunc, defined: Defined) -> Self {
+    fn new(func: &'f mut LoopFunc, defined: Defined, standing: &'f mut BTreeMap<ScalarId, Local>) -> Self {
         Site {
             func,
             defined,
             invariant: BTreeMap::new(),
             loads: BTreeMap::new(),
             moved: BTreeMap::new(),
+            standing,
             sets: Vec::new(),
         }
     }
@@ -156,7 +161,7 @@ impl<'f> Site<'f> {
                 _ if self.moves(id, passed) => self.hoisted(id, passed),
                 scalar => {
                     let dtype = self.func.scalars.dtype(id);
-                    let scalar = map_operands(scalar, &mut |id| moved[&id]);
+                    let scalar = scalar.map_operands(&mut |id| moved[&id]);
                     self.func.scalars.add(scalar, dtype)
                 }
             };
@@ -178,13 +183,23 @@ impl<'f> Site<'f> {
             Stmt::Set { local, value: known } if *known == value => Some(*local),
             _ => None,
         });
-        let local = same.unwrap_or_else(|| {
+        let local = same.or_else(|| self.standing.get(&value).copied()).unwrap_or_else(|| {
             let local = Local(self.func.locals.len() as u32);
             self.func.locals.push(("v".into(), dtype));
             self.sets.push(Stmt::Set { local, value });
             local
         });
+        if self.stands(value) {
+            self.standing.insert(value, local);
+        }
         self.func.scalars.add(Scalar::Local(local), dtype)
+    }
+
+    /// Whether a value is made of sizes and loop variables only.
+    fn stands(&self, root: ScalarId) -> bool {
+        let scalars = &self.func.scalars;
+        let changes = |id: &ScalarId| matches!(scalars.get(*id), Scalar::Load(..) | Scalar::Local(_));
+        !scalars.unknown(root, |_| false).iter().any(changes)
     }
 
     /// The expression with its loads at 0 where a loop that is left is empty.
@@ -196,7 +211,7 @@ impl<'f> Site<'f> {
         for id in self.func.scalars.unknown(root, |_| false) {
             let dtype = self.func.scalars.dtype(id);
             let scalar = self.func.scalars.get(id).clone();
-            let mut scalar = map_operands(scalar, &mut |id| moved[&id]);
+            let mut scalar = scalar.map_operands(&mut |id| moved[&id]);
             if let Scalar::Load(_, index) = &mut scalar {
                 let scalars = &mut self.func.scalars;
                 let zero = scalars.add(Scalar::Const(Literal::Int(0)), DType::I64);
@@ -246,16 +261,4 @@ fn all_positive(scalars: &mut Scalars, extents: &[ScalarId], zero: ScalarId) -> 
         });
     }
     all.unwrap_or_else(|| scalars.add(Scalar::Const(Literal::Bool(true)), DType::Bool))
-}
-
-/// The expression over other operands.
-fn map_operands(scalar: Scalar, map: &mut dyn FnMut(ScalarId) -> ScalarId) -> Scalar {
-    match scalar {
-        Scalar::Const(_) | Scalar::Dim(_) | Scalar::Var(_) | Scalar::Local(_) => scalar,
-        Scalar::Load(buffer, index) => Scalar::Load(buffer, map(index)),
-        Scalar::Unary(op, a) => Scalar::Unary(op, map(a)),
-        Scalar::Cast(a) => Scalar::Cast(map(a)),
-        Scalar::Binary(op, a, b) => Scalar::Binary(op, map(a), map(b)),
-        Scalar::Select(c, a, b) => Scalar::Select(map(c), map(a), map(b)),
-    }
 }

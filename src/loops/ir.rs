@@ -85,6 +85,20 @@ pub enum Scalar {
     Cast(ScalarId),
 }
 
+impl Scalar {
+    /// The expression over other operands.
+    pub fn map_operands(self, map: &mut dyn FnMut(ScalarId) -> ScalarId) -> Scalar {
+        match self {
+            Scalar::Const(_) | Scalar::Dim(_) | Scalar::Var(_) | Scalar::Local(_) => self,
+            Scalar::Load(buffer, index) => Scalar::Load(buffer, map(index)),
+            Scalar::Unary(op, a) => Scalar::Unary(op, map(a)),
+            Scalar::Cast(a) => Scalar::Cast(map(a)),
+            Scalar::Binary(op, a, b) => Scalar::Binary(op, map(a), map(b)),
+            Scalar::Select(c, a, b) => Scalar::Select(map(c), map(a), map(b)),
+        }
+    }
+}
+
 /// The expressions of a function, operands first.
 #[derive(Clone, Debug, Default)]
 pub struct Scalars {

@@ -10,5 +10,6 @@ pub mod interp;
 pub mod ir;
 pub mod lower;
 pub mod print;
+pub mod promote;
 pub mod verify;
 pub mod walk;

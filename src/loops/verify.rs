@@ -179,7 +179,7 @@ impl Verifier<'_> {
             }
             match self.func.scalars.get(id) {
                 Scalar::Var(var) => {
-                    expect(self.vars.contains(var), "a loop variable is used inside its loop")?
+                    expect(self.vars.contains(var), "a loop variable is used inside its loop")?;
                 }
                 Scalar::Local(local) if !self.locals.contains(local) => {
                     let name = &self.func.locals[local.0 as usize].0;

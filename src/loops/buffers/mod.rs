@@ -18,10 +18,10 @@ pub(crate) mod tests;
 
 pub use print::print;
 
-use super::ir::{BufferId, BufferKind, LoopFunc, LoopProgram};
+use super::ir::{BufferId, BufferKind, LoopFunc, LoopProgram, Scalar};
 use crate::dim::{Dim, DimError, Symbol};
 use crate::dtype::DType;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// # Units
 /// Bytes; a cache line, and the widest vector.
@@ -34,6 +34,8 @@ pub struct Plan {
     pub functions: Vec<FramePlan>,
     /// The function of the entry.
     pub entry: usize,
+    /// Every size and stride that generated code computes, unchecked: checked once per call here.
+    pub(crate) sizes: Vec<Dim>,
     /// # Units
     /// Bytes of the arena of the entry, padding included.
     pub entry_bytes: Dim,
@@ -124,7 +126,20 @@ pub fn plan(program: &LoopProgram) -> Result<Plan, LimitError> {
     let padded = |at: usize| functions[at].size_bytes.add(&Dim::from(ALIGN_BYTES));
     let entry_bytes = padded(program.entry)?;
     let bind_bytes = program.bind.map(padded).transpose()?;
-    Ok(Plan { entry: program.entry, entry_bytes, bind_bytes, functions })
+    Ok(Plan { entry: program.entry, sizes: sizes(program), entry_bytes, bind_bytes, functions })
+}
+
+/// All sizes that occur in the code of a program, each once.
+fn sizes(program: &LoopProgram) -> Vec<Dim> {
+    let mut found = BTreeSet::new();
+    for func in &program.functions {
+        found.extend(func.scalars.iter().filter_map(|(_, scalar, _)| match scalar {
+            Scalar::Dim(dim) => Some(dim.clone()),
+            _ => None,
+        }));
+        found.extend(func.buffers.iter().map(|b| b.elems.clone()).filter(|d| d.as_const().is_none()));
+    }
+    found.into_iter().collect()
 }
 
 impl Plan {
@@ -137,6 +152,13 @@ impl Plan {
             let value = dim.eval(dims)?;
             Ok(u64::try_from(value).map_err(|_| DimError::Overflow)?)
         };
+        for size in &self.sizes {
+            match size.eval(dims) {
+                // The quotient is not used where its divisor is zero, as the loop IR says.
+                Ok(_) | Err(DimError::DivisionByZero) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
         let mut functions = Vec::with_capacity(self.functions.len());
         for frame in &self.functions {
             let offsets =

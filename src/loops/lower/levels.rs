@@ -87,9 +87,10 @@ impl FuncCx<'_> {
         let body = self.levels(env, rest, vars, &left, mask, inner)?;
         env.known.truncate(facts);
         env.index[axis] = saved;
-        let lanes = rest.is_empty() && self.in_lanes(&body, var);
-        let kind = if lanes { LoopKind::Vector } else { LoopKind::Serial };
-        Ok(vec![Stmt::For { var, extent: count, reverse: false, kind, body }])
+        if rest.is_empty() {
+            return Ok(self.innermost(var, count, body));
+        }
+        Ok(vec![Stmt::For { var, extent: count, reverse: false, kind: LoopKind::Serial, body }])
     }
 
     /// The conditions that involve none of the loops to come, as far as their order allows.

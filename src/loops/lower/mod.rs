@@ -22,6 +22,7 @@ mod region;
 mod scalar;
 mod schedule;
 mod segment;
+mod split;
 mod top_k;
 
 #[cfg(test)]
@@ -35,11 +36,11 @@ use crate::dtype::DType;
 use crate::graph::affine::Interval;
 use crate::graph::expr::VarId;
 use crate::graph::ir::{Function, Graph, Op, Program, Value};
-use crate::loops::hoist;
 use crate::loops::ir::{
     Buffer, BufferId, BufferKind, Local, LoopFunc, LoopProgram, LoopVar, ScalarId, Scalars, Site, SiteId,
     Stmt,
 };
+use crate::loops::{hoist, promote};
 use crate::span::{FileId, Span};
 use crate::tensor::Tensor;
 use petgraph::stable_graph::NodeIndex;
@@ -152,6 +153,7 @@ impl<'p> FuncCx<'p> {
             Ok(body) => {
                 self.func.body = std::mem::take(&mut self.prologue);
                 self.func.body.extend(body);
+                promote::promote(&mut self.func);
                 hoist::hoist(&mut self.func);
                 Ok(self.func)
             }

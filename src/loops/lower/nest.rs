@@ -134,15 +134,16 @@ impl FuncCx<'_> {
     ) -> Vec<Stmt> {
         let real: Vec<(usize, LoopVar)> = axes.iter().filter_map(|k| Some((*k, vars[*k]?))).collect();
         for (at, (axis, var)) in real.iter().enumerate().rev() {
-            let innermost = at + 1 == real.len();
-            let kind = if innermost && self.in_lanes(&body, *var) {
-                LoopKind::Vector
-            } else if at == 0 && self.worth_threads(env) && holds_loop(&body) {
+            let extent = self.dim(&env.extents[*axis]);
+            if at + 1 == real.len() && !holds_loop(&body) {
+                body = self.innermost(*var, extent, body);
+                continue;
+            }
+            let kind = if at == 0 && self.worth_threads(env) && holds_loop(&body) {
                 LoopKind::Parallel
             } else {
                 LoopKind::Serial
             };
-            let extent = self.dim(&env.extents[*axis]);
             body = vec![Stmt::For { var: *var, extent, reverse: false, kind, body }];
         }
         body

@@ -1,13 +1,14 @@
 //! Regions: loops around a graph whose slices go straight into the whole results.
 //!
-//! What the body computes for itself exists for one point at a time. The loops are therefore
-//! serial, since the points share that storage.
+//! What the body computes for itself exists for one point at a time. Rows may run in threads if
+//! that is scalars only, which [`crate::loops::promote`] decides; otherwise the points share storage
+//! and the loops are serial, and what is inside them may run in threads.
 
 use super::place::{Place, dense_strides};
 use super::{FuncCx, Lowered, Position, Work};
 use crate::dim::Dim;
 use crate::graph::affine::Interval;
-use crate::graph::ir::{Place as Axes, Region};
+use crate::graph::ir::{Place as Axes, Region, RegionKind};
 use crate::loops::ir::{LoopKind, ScalarId, Stmt};
 
 impl FuncCx<'_> {
@@ -39,14 +40,19 @@ impl FuncCx<'_> {
             slices.push(self.slice_of(region, k, &written, &index)?);
             wholes.push((whole, written));
         }
+        let threads = region.kind == RegionKind::Rows && !self.in_parallel && !loops.is_empty();
+        let around = self.in_parallel;
+        self.in_parallel |= threads;
         let mut body = Vec::new();
         self.graph(&region.body, &work.operands, &slices, &mut body)?;
+        self.in_parallel = around;
         for var in &region.vars {
             self.positions.remove(var);
             self.ranges.remove(var);
         }
-        for (var, extent) in loops.into_iter().rev() {
-            body = vec![Stmt::For { var, extent, reverse: false, kind: LoopKind::Serial, body }];
+        for (at, (var, extent)) in loops.into_iter().enumerate().rev() {
+            let kind = if threads && at == 0 { LoopKind::Parallel } else { LoopKind::Serial };
+            body = vec![Stmt::For { var, extent, reverse: false, kind, body }];
         }
         out.extend(body);
         for (whole, written) in &wholes {

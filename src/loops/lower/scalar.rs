@@ -75,6 +75,8 @@ impl FuncCx<'_> {
         if operand == DType::I64 {
             let (left, right) = (self.as_int(a), self.as_int(b));
             match (op, left, right) {
+                (BinaryOp::Sub, ..) if a == b => return self.int(0),
+                (BinaryOp::Min | BinaryOp::Max, ..) if a == b => return a,
                 (BinaryOp::Add, Some(0), _) | (BinaryOp::Mul, Some(1), _) => return b,
                 (BinaryOp::Add | BinaryOp::Sub, _, Some(0))
                 | (BinaryOp::Mul | BinaryOp::FloorDiv, _, Some(1)) => {

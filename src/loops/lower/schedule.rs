@@ -128,7 +128,7 @@ impl FuncCx<'_> {
     }
 
     /// How an expression moves along a loop variable.
-    fn step(&self, root: ScalarId, var: LoopVar) -> Step {
+    pub(super) fn step(&self, root: ScalarId, var: LoopVar) -> Step {
         let scalars = &self.func.scalars;
         let mut steps: BTreeMap<ScalarId, Step> = BTreeMap::new();
         for id in scalars.unknown(root, |_| false) {

@@ -36,7 +36,8 @@ pub fn print(program: &LoopProgram, sources: Option<&SourceMap>) -> String {
         } else {
             ""
         };
-        let mut printer = Printer { program, func, sources, names: Names::new(func), out: &mut out };
+        let mut printer =
+            Printer { program, func, sources, names: Names::new(func, &shown(func)), out: &mut out };
         printer.header(role);
         printer.body(&func.body, 1);
     }
@@ -45,6 +46,15 @@ pub fn print(program: &LoopProgram, sources: Option<&SourceMap>) -> String {
         let _ = writeln!(out, "site {at} {}: {}{place}", site.code, site.message);
     }
     out
+}
+
+/// The buffers of a function, less temporaries that nothing is stored to.
+fn shown(func: &LoopFunc) -> Vec<BufferId> {
+    let mut defined = Defined::default();
+    defined.add(&func.body);
+    let all = (0..func.buffers.len() as u32).map(BufferId);
+    let is_temp = |id: &BufferId| matches!(func.buffers[id.0 as usize].kind, BufferKind::Temp);
+    all.filter(|id| !is_temp(id) || defined.stored.contains(id)).collect()
 }
 
 struct Printer<'a> {
@@ -62,7 +72,8 @@ impl Printer<'_> {
 
     fn header(&mut self, role: &str) {
         self.line(0, &format!("{role}func {}", self.func.name));
-        for Buffer { name, dtype, elems, kind, .. } in &self.func.buffers {
+        for id in shown(self.func) {
+            let Buffer { name, dtype, elems, kind, .. } = &self.func.buffers[id.0 as usize];
             let kind = match kind {
                 BufferKind::Arg(k) => format!("arg {k}"),
                 BufferKind::Result(k) => format!("result {k}"),

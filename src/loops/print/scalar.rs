@@ -2,7 +2,7 @@
 
 use crate::dim::Dim;
 use crate::graph::expr::Literal;
-use crate::loops::ir::{Local, LoopFunc, LoopVar, Scalar, ScalarId};
+use crate::loops::ir::{BufferId, Local, LoopFunc, LoopVar, Scalar, ScalarId};
 use crate::ops::scalar::{BinaryOp, UnaryOp};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,8 +30,10 @@ pub(super) struct Names<'a> {
 }
 
 impl<'a> Names<'a> {
-    pub fn new(func: &'a LoopFunc) -> Self {
-        let mut taken: BTreeSet<String> = func.buffers.iter().map(|b| b.name.clone()).collect();
+    /// Names that differ from each other and from those of `buffers`.
+    pub fn new(func: &'a LoopFunc, buffers: &[BufferId]) -> Self {
+        let name = |id: &BufferId| func.buffers[id.0 as usize].name.clone();
+        let mut taken: BTreeSet<String> = buffers.iter().map(name).collect();
         let vars = func.vars.iter().map(|name| unique(&mut taken, name)).collect();
         let locals = func.locals.iter().map(|(name, _)| unique(&mut taken, name)).collect();
         Names { func, vars, locals, shared: BTreeMap::new() }

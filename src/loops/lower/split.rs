@@ -1,0 +1,212 @@
+//! Splitting a loop where a comparison of its index changes.
+//!
+//! `for l in 0..L` over `select(0 <= l + k - 1 and l + k - 1 < T, x[..], 0)` becomes three loops:
+//! before, inside and after the range where the comparisons hold. In each they are known, so the
+//! predicates are gone and the loops run in lanes. Only comparisons between what steps by one and
+//! what stands still are taken, with one lower and one upper threshold at most.
+
+use super::FuncCx;
+use super::schedule::Step;
+use crate::dtype::DType;
+use crate::loops::ir::{LoopKind, LoopVar, Scalar, ScalarId, Stmt};
+use crate::loops::walk::{map_roots, roots};
+use crate::ops::scalar::{BinaryOp, UnaryOp};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The comparisons that decide one end of the range.
+#[derive(Default)]
+struct End {
+    /// First index inside, or first one past it.
+    threshold: Option<ScalarId>,
+    /// The comparisons, and whether each holds inside the range.
+    atoms: Vec<(ScalarId, bool)>,
+}
+
+impl FuncCx<'_> {
+    /// The loop `for var in 0..extent`, in lanes, split where that makes lanes possible.
+    pub(super) fn innermost(&mut self, var: LoopVar, extent: ScalarId, body: Vec<Stmt>) -> Vec<Stmt> {
+        let reverse = false;
+        if let Some(split) = self.split(var, extent, &body) {
+            return split;
+        }
+        let kind = if self.in_lanes(&body, var) { LoopKind::Vector } else { LoopKind::Serial };
+        vec![Stmt::For { var, extent, reverse, kind, body }]
+    }
+
+    fn split(&mut self, var: LoopVar, extent: ScalarId, body: &[Stmt]) -> Option<Vec<Stmt>> {
+        let straight = |s: &Stmt| matches!(s, Stmt::Store { .. } | Stmt::Reduce { .. });
+        if !body.iter().all(straight) {
+            return None;
+        }
+        let (lower, upper) = self.ends(body, var);
+        if lower.atoms.is_empty() && upper.atoms.is_empty() {
+            return None;
+        }
+        let zero = self.int(0);
+        let clamp = |cx: &mut Self, at: Option<ScalarId>, least: ScalarId, otherwise: ScalarId| match at {
+            Some(at) => {
+                let at = cx.binary(BinaryOp::Min, at, extent);
+                cx.binary(BinaryOp::Max, at, least)
+            }
+            None => otherwise,
+        };
+        // A negative extent must not make a loop run, so the range ends at the extent or at 0.
+        let whole = self.binary(BinaryOp::Max, extent, zero);
+        let mut out = Vec::new();
+        let first = clamp(self, lower.threshold, zero, zero);
+        let first = self.named("first", first, &mut out);
+        let end = clamp(self, upper.threshold, first, whole);
+        let end = self.named("end", end, &mut out);
+        // Before the range the upper comparisons stay: they hold only where it is not empty.
+        let before = decided(&lower, false);
+        let mut inside = decided(&lower, true);
+        let mut after = inside.clone();
+        inside.extend(decided(&upper, true));
+        after.extend(decided(&upper, false));
+        for (from, to, known) in [(zero, first, before), (first, end, inside), (end, whole, after)] {
+            let count = self.binary(BinaryOp::Sub, to, from);
+            if self.as_int(count).is_some_and(|count| count <= 0) {
+                continue;
+            }
+            let part = self.part(var, from, body, &known);
+            let kind = if self.in_lanes(&part, var) { LoopKind::Vector } else { LoopKind::Serial };
+            out.push(Stmt::For { var, extent: count, reverse: false, kind, body: part });
+        }
+        let lanes = |s: &Stmt| matches!(s, Stmt::For { kind: LoopKind::Vector, .. });
+        out.iter().any(lanes).then_some(out)
+    }
+
+    /// A local for what is more than a leaf.
+    fn named(&mut self, name: &str, value: ScalarId, out: &mut Vec<Stmt>) -> ScalarId {
+        if self.func.scalars.operands(value).is_empty() {
+            return value;
+        }
+        let local = self.new_local(name, DType::I64);
+        out.push(Stmt::Set { local, value });
+        self.local(local)
+    }
+
+    /// The body at indices that begin at `from`, with comparisons known.
+    fn part(
+        &mut self,
+        var: LoopVar,
+        from: ScalarId,
+        body: &[Stmt],
+        known: &BTreeMap<ScalarId, bool>,
+    ) -> Vec<Stmt> {
+        let mut moved: BTreeMap<ScalarId, ScalarId> = BTreeMap::new();
+        for (atom, holds) in known {
+            let value = self.bool(*holds);
+            moved.insert(*atom, value);
+        }
+        let at = self.var(var);
+        let shifted = self.add(from, at);
+        moved.insert(at, shifted);
+        let mut part = body.to_vec();
+        for stmt in &mut part {
+            map_roots(stmt, &mut |root| self.substitute(root, &mut moved, Some((at, from))));
+        }
+        part
+    }
+
+    /// The expression over other leaves, folded. `shift` keeps a shifted index last in sums.
+    fn substitute(
+        &mut self,
+        root: ScalarId,
+        moved: &mut BTreeMap<ScalarId, ScalarId>,
+        shift: Option<(ScalarId, ScalarId)>,
+    ) -> ScalarId {
+        for id in self.func.scalars.unknown(root, |id| moved.contains_key(&id)) {
+            let dtype = self.func.scalars.dtype(id);
+            let new = match self.func.scalars.get(id).clone() {
+                Scalar::Binary(BinaryOp::Add, a, b) if shift.is_some_and(|(at, _)| at == b) => {
+                    let (at, from) = shift.expect("invariant: just seen");
+                    let base = self.add(moved[&a], from);
+                    self.add(base, at)
+                }
+                Scalar::Binary(op, a, b) => self.binary(op, moved[&a], moved[&b]),
+                Scalar::Select(c, a, b) => self.select(moved[&c], moved[&a], moved[&b]),
+                Scalar::Unary(UnaryOp::Not, a) => self.not(moved[&a]),
+                scalar => {
+                    let scalar = scalar.map_operands(&mut |id| moved[&id]);
+                    self.scalar(scalar, dtype)
+                }
+            };
+            moved.insert(id, new);
+        }
+        moved[&root]
+    }
+
+    /// The comparisons of a body that one lower and one upper threshold decide.
+    fn ends(&mut self, body: &[Stmt], var: LoopVar) -> (End, End) {
+        let mut seen: BTreeSet<ScalarId> = BTreeSet::new();
+        for root in body.iter().flat_map(roots) {
+            let more = self.func.scalars.unknown(root, |id| seen.contains(&id));
+            seen.extend(more);
+        }
+        let mut found: Vec<(ScalarId, BinaryOp, ScalarId, ScalarId)> = Vec::new();
+        for id in seen {
+            let Scalar::Binary(op, a, b) = *self.func.scalars.get(id) else { continue };
+            let ordered = matches!(op, BinaryOp::Lt | BinaryOp::Le | BinaryOp::Gt | BinaryOp::Ge);
+            if !ordered || self.func.scalars.dtype(a) != DType::I64 {
+                continue;
+            }
+            match (self.step(a, var), self.step(b, var)) {
+                (Step::One, Step::Zero) if self.is_free_of_loads(&[a, b]) => found.push((id, op, a, b)),
+                (Step::Zero, Step::One) if self.is_free_of_loads(&[a, b]) => {
+                    found.push((id, mirrored(op), b, a));
+                }
+                _ => {}
+            }
+        }
+        self.sorted_ends(found, var)
+    }
+
+    /// Sorts comparisons under the first lower and the first upper threshold.
+    fn sorted_ends(
+        &mut self,
+        found: Vec<(ScalarId, BinaryOp, ScalarId, ScalarId)>,
+        var: LoopVar,
+    ) -> (End, End) {
+        let (mut lower, mut upper) = (End::default(), End::default());
+        let (at, zero, one) = (self.var(var), self.int(0), self.int(1));
+        for (id, op, moving, still) in found {
+            let mut moved = BTreeMap::from([(at, zero)]);
+            let base = self.substitute(moving, &mut moved, None);
+            let mut threshold = self.binary(BinaryOp::Sub, still, base);
+            if matches!(op, BinaryOp::Gt | BinaryOp::Le) {
+                threshold = self.add(threshold, one);
+            }
+            let is_lower = matches!(op, BinaryOp::Ge | BinaryOp::Gt);
+            let (mine, other) = if is_lower { (&mut lower, &mut upper) } else { (&mut upper, &mut lower) };
+            if other.threshold == Some(threshold) {
+                other.atoms.push((id, false));
+            } else if mine.threshold.is_none_or(|known| known == threshold) {
+                mine.threshold = Some(threshold);
+                mine.atoms.push((id, true));
+            }
+        }
+        (lower, upper)
+    }
+
+    fn is_free_of_loads(&self, roots: &[ScalarId]) -> bool {
+        roots.iter().all(|root| {
+            let reached = self.func.scalars.unknown(*root, |_| false);
+            reached.iter().all(|id| !matches!(self.func.scalars.get(*id), Scalar::Load(..)))
+        })
+    }
+}
+
+fn decided(end: &End, inside: bool) -> BTreeMap<ScalarId, bool> {
+    end.atoms.iter().map(|(atom, holds)| (*atom, *holds == inside)).collect()
+}
+
+fn mirrored(op: BinaryOp) -> BinaryOp {
+    match op {
+        BinaryOp::Lt => BinaryOp::Gt,
+        BinaryOp::Le => BinaryOp::Ge,
+        BinaryOp::Gt => BinaryOp::Lt,
+        BinaryOp::Ge => BinaryOp::Le,
+        other => other,
+    }
+}
