@@ -12,8 +12,13 @@
 mod bodies;
 mod dims;
 mod function;
+mod lanes;
 mod scalar;
 mod stmt;
+mod vector;
+
+#[cfg(test)]
+mod tests;
 
 use super::error::CodeError;
 use crate::dtype::DType;

@@ -4,7 +4,7 @@ use super::super::abi::{MAX_VALUES, offset};
 use super::super::error::CodeError;
 use super::function::{FuncCx, internal};
 use crate::loops::buffers;
-use crate::loops::ir::{Kernel, LoopVar, Pointer, ScalarId, SiteId, Stmt};
+use crate::loops::ir::{Kernel, LoopKind, LoopVar, Pointer, ScalarId, SiteId, Stmt};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{
     BlockArg, InstBuilder, MemFlagsData, StackSlotData, StackSlotKind, Value, types,
@@ -24,7 +24,10 @@ impl FuncCx<'_, '_> {
 
     fn stmt(&mut self, stmt: &Stmt) -> Result<(), CodeError> {
         match stmt {
-            Stmt::For { var, extent, reverse, kind: _, body } => {
+            Stmt::For { var, extent, reverse, kind, body } => {
+                if *kind == LoopKind::Vector && !reverse && self.vector_loop(*var, *extent, body)? {
+                    return Ok(());
+                }
                 let extent = self.scalar(*extent)?;
                 let zero = self.builder.ins().iconst(types::I64, 0);
                 self.counted(*var, zero, extent, *reverse, body)
