@@ -213,7 +213,10 @@ pub enum Kernel {
 }
 
 /// `for i in 0..m, j in 0..n: acc = sum over p in 0..k of lhs[i, p] * rhs[p, j];`
-/// `out[i, j] = epilogue(i, j, acc)`, all f32, the sum in order of `p` with fused multiply-add.
+/// `out[i, j] = epilogue(i, j, acc)`, all f32, with fused multiply-add.
+///
+/// The sum runs in order of `p` or, where both operands are contiguous along `p`, over lanes, in an
+/// order that depends on `k` and the strides alone.
 ///
 /// The result does not overlap the operands or what the epilogue loads.
 #[derive(Clone, Debug)]

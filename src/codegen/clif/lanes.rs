@@ -464,7 +464,8 @@ impl FuncCx<'_, '_> {
         }
     }
 
-    fn pack(&mut self, ty: Type, values: [Value; 4]) -> Value {
+    /// Four scalars as a vector.
+    pub(super) fn pack(&mut self, ty: Type, values: [Value; 4]) -> Value {
         let [first, rest @ ..] = values;
         let mut vector = self.builder.ins().splat(ty, first);
         for (k, value) in rest.into_iter().enumerate() {

@@ -12,6 +12,7 @@
 mod bodies;
 mod dims;
 mod function;
+mod gemm;
 mod lanes;
 mod scalar;
 mod stmt;

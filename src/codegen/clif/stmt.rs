@@ -58,8 +58,7 @@ impl FuncCx<'_, '_> {
             Stmt::Call { func, args, results } => self.call(*func, args, results),
             Stmt::Kernel(kernel) => {
                 let Kernel::Gemm(gemm) = kernel.as_ref();
-                let _ = gemm;
-                Ok(())
+                self.gemm(gemm)
             }
         }
     }

@@ -201,7 +201,7 @@ fn identity(op: BinaryOp) -> Option<f32> {
 }
 
 /// Whether an expression is a function of many instructions.
-fn is_function(scalar: &Scalar) -> bool {
+pub(super) fn is_function(scalar: &Scalar) -> bool {
     match scalar {
         Scalar::Unary(op, _) => !matches!(
             op,

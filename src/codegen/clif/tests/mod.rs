@@ -1,5 +1,6 @@
 //! Hand-built loop programs, run natively and compared with what they mean.
 
+mod gemm;
 mod pointwise;
 
 use crate::dim::{Dim, Symbol};

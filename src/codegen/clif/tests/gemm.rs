@@ -1,0 +1,156 @@
+//! The product kernel: odd sizes and every layout against a naive product.
+
+use super::{Kit, noise};
+use crate::dim::Dim;
+use crate::dtype::DType;
+use crate::loops::ir::{Gemm, GemmEpilogue, Kernel, Matrix, Pointer, ScalarId, Stmt};
+use crate::ops::scalar::{BinaryOp, UnaryOp};
+use crate::tensor::Tensor;
+
+/// Which axis of a matrix is contiguous; `Neither` leaves a gap of one element.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Layout {
+    Rows,
+    Columns,
+    Neither,
+}
+
+impl Layout {
+    const ALL: [Layout; 3] = [Layout::Rows, Layout::Columns, Layout::Neither];
+
+    /// Strides and number of elements of an `m x n` matrix.
+    fn strides(self, m: usize, n: usize) -> (usize, usize, usize) {
+        match self {
+            Layout::Rows => (n, 1, m * n),
+            Layout::Columns => (1, m, m * n),
+            Layout::Neither => (2 * n + 1, 2, m * (2 * n + 1)),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Tail {
+    None,
+    /// `relu(acc + bias[j]) + i`
+    Light,
+    /// `tanh(acc) * bias[j]`
+    Heavy,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    size: (usize, usize, usize),
+    layouts: (Layout, Layout, Layout),
+    tail: Tail,
+    /// Sizes and strides as free dimensions.
+    free: bool,
+}
+
+fn run(case: Case) {
+    let (m, n, k) = case.size;
+    let mut kit = Kit::new("gemm");
+    let [a, b, c] = [case.layouts.0.strides(m, k), case.layouts.1.strides(k, n), case.layouts.2.strides(m, n)];
+    let lens = [a.2, b.2].map(|len| Dim::from(len as i64));
+    let lhs = kit.input("lhs", DType::F32, vec![lens[0].clone()]);
+    let rhs = kit.input("rhs", DType::F32, vec![lens[1].clone()]);
+    let bias = kit.input("bias", DType::F32, vec![Dim::from(n as i64)]);
+    let mut sizes: Vec<ScalarId> = Vec::new();
+    let mut fed = Vec::new();
+    for (name, size) in [("m", m), ("n", n), ("k", k)] {
+        sizes.push(if case.free {
+            let dim = kit.symbol(name);
+            kit.input(name, DType::Bool, vec![dim.clone()]);
+            fed.push((name, Tensor::zeros(DType::Bool, [size]).unwrap()));
+            kit.dim(&dim)
+        } else {
+            kit.int(size as i64)
+        });
+    }
+    let out = kit.output("out", DType::F32, vec![Dim::from(c.2 as i64)]);
+    let zero = kit.int(0);
+    let matrix = |kit: &mut Kit, buffer, strides: (usize, usize, usize)| Matrix {
+        at: Pointer { buffer, offset: zero },
+        strides: (kit.int(strides.0 as i64), kit.int(strides.1 as i64)),
+    };
+    let matrices = [matrix(&mut kit, lhs, a), matrix(&mut kit, rhs, b), matrix(&mut kit, out, c)];
+    let (row, row_value) = kit.var("row");
+    let (column, column_value) = kit.var("column");
+    let (acc, acc_value) = kit.local("acc", DType::F32);
+    let by = kit.load(bias, column_value);
+    let value = match case.tail {
+        Tail::None => None,
+        Tail::Light => {
+            let sum = kit.binary(BinaryOp::Add, acc_value, by);
+            let nothing = kit.real(0.0);
+            let relu = kit.binary(BinaryOp::Max, sum, nothing);
+            let row = kit.cast(row_value, DType::F32);
+            Some(kit.binary(BinaryOp::Add, relu, row))
+        }
+        Tail::Heavy => {
+            let value = kit.unary(UnaryOp::Tanh, acc_value);
+            Some(kit.binary(BinaryOp::Mul, value, by))
+        }
+    };
+    let epilogue = value.map(|value| GemmEpilogue { row, column, acc, value });
+    let [lhs, rhs, out] = matrices;
+    let gemm = Gemm { m: sizes[0], n: sizes[1], k: sizes[2], lhs, rhs, out, epilogue };
+    let inputs = [noise(a.2, 1), noise(b.2, 2), noise(n, 3)];
+    let tensors = inputs.clone().map(|v| Tensor::new([v.len()], v).unwrap());
+    let mut given: Vec<(&str, &Tensor)> = ["lhs", "rhs", "bias"].into_iter().zip(&tensors).collect();
+    given.extend(fed.iter().map(|(name, tensor)| (*name, tensor)));
+    let body = vec![Stmt::Kernel(Box::new(Kernel::Gemm(gemm)))];
+    let outputs = kit.run(body, &given).unwrap();
+    let found = outputs.get("out").unwrap().as_f32().unwrap();
+    let [x, y, bias] = &inputs;
+    let mut written = vec![false; c.2];
+    for i in 0..m {
+        for j in 0..n {
+            let terms = (0..k).map(|p| f64::from(x[i * a.0 + p * a.1]) * f64::from(y[p * b.0 + j * b.1]));
+            let (sum, size) = terms.fold((0.0, 0.0), |(s, t): (f64, f64), x| (s + x, t + x.abs()));
+            let bound = (k + 8) as f64 * f64::from(f32::EPSILON) * (size + 1.0);
+            let wanted = match case.tail {
+                Tail::None => sum,
+                Tail::Light => (sum + f64::from(bias[j])).max(0.0) + i as f64,
+                Tail::Heavy => sum.tanh() * f64::from(bias[j]),
+            };
+            let at = i * c.0 + j * c.1;
+            written[at] = true;
+            let error = (f64::from(found[at]) - wanted).abs();
+            let bound = bound * (1.0 + wanted.abs());
+            assert!(error <= bound, "{case:?}: [{i}, {j}] is {wanted}, not {}", found[at]);
+        }
+    }
+    for (at, written) in written.into_iter().enumerate() {
+        assert!(written || found[at] == 0.0, "{case:?}: wrote between the rows");
+    }
+}
+
+#[test]
+fn every_layout_of_odd_sizes_is_right() {
+    let sizes = [(1, 37, 19), (5, 1, 9), (7, 13, 6), (3, 4, 8), (9, 50, 3)];
+    for (at, size) in sizes.into_iter().enumerate() {
+        for lhs in Layout::ALL {
+            for rhs in Layout::ALL {
+                for out in Layout::ALL {
+                    let tail = [Tail::None, Tail::Light, Tail::Heavy][(at + lhs as usize + out as usize) % 3];
+                    run(Case { size, layouts: (lhs, rhs, out), tail, free: (at + rhs as usize) % 2 == 0 });
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn sizes_around_the_tiles_are_right() {
+    for m in [0, 1, 2, 3, 4, 5] {
+        for n in [0, 1, 3, 4, 8, 12, 16, 33] {
+            for k in [0, 1, 4, 5] {
+                for rhs in [Layout::Rows, Layout::Columns] {
+                    let tail = if (m + n) % 2 == 0 { Tail::Light } else { Tail::Heavy };
+                    let layouts = (Layout::Rows, rhs, Layout::Rows);
+                    run(Case { size: (m, n, k), layouts, tail, free: (m + n + k) % 3 == 0 });
+                }
+            }
+        }
+    }
+}
