@@ -17,20 +17,26 @@ use crate::ops::init::initialise;
 use crate::tensor::{Tensor, TensorView};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 
 /// Code and signature of a program: what weights are bound to.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Compiled {
     pub(super) inner: Arc<Inner>,
 }
 
-#[derive(Debug)]
 pub(super) struct Inner {
     pub program: LoopProgram,
     pub plan: Plan,
     pub blob: BlobLayout,
     pub code: Code,
+}
+
+impl fmt::Debug for Compiled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Compiled").field("code", &self.inner.code).finish_non_exhaustive()
+    }
 }
 
 impl Compiled {

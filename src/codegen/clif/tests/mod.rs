@@ -1,5 +1,6 @@
 //! Hand-built loop programs, run natively and compared with what they mean.
 
+mod control;
 mod gemm;
 mod pointwise;
 
@@ -130,20 +131,23 @@ impl Kit {
         crate::loops::ir::SiteId(self.sites.len() as u32 - 1)
     }
 
-    pub fn compile(self, body: Vec<Stmt>) -> Compiled {
+    pub fn program(self, body: Vec<Stmt>) -> LoopProgram {
         let mut func = self.func;
         func.body = body;
         let mut functions = self.callees;
         functions.push(func);
-        let program = LoopProgram {
+        LoopProgram {
             entry: functions.len() - 1,
             functions,
             bind: None,
             signature: self.signature,
             checks: Vec::new(),
             sites: self.sites,
-        };
-        Compiled::new(program).unwrap()
+        }
+    }
+
+    pub fn compile(self, body: Vec<Stmt>) -> Compiled {
+        Compiled::new(self.program(body)).unwrap()
     }
 
     pub fn run(self, body: Vec<Stmt>, inputs: &[(&str, &Tensor)]) -> Result<Outputs, CallError> {
