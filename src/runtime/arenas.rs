@@ -14,11 +14,7 @@ pub(super) struct Arenas {
 
 impl Arenas {
     /// Runs `work` with an arena of at least `len_bytes`; `None` where there is no memory.
-    pub(super) fn with<T>(
-        &self,
-        len_bytes: usize,
-        work: impl FnOnce(&mut AlignedBytes) -> T,
-    ) -> Option<T> {
+    pub(super) fn with<T>(&self, len_bytes: usize, work: impl FnOnce(&mut AlignedBytes) -> T) -> Option<T> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut arena = match idle.filter(|arena| arena.len() >= len_bytes) {
             Some(arena) => arena,

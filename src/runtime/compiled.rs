@@ -57,7 +57,9 @@ impl Compiled {
         let blob = BlobLayout::new(&program)?;
         let entry = &program.functions[program.entry];
         if buffers::args(entry).len() != program.signature.inputs.len() + blob.parts.len() {
-            return Err(CompileError::Internal("the entry takes other arguments than its inputs and the blob"));
+            return Err(CompileError::Internal(
+                "the entry takes other arguments than its inputs and the blob",
+            ));
         }
         let code = Code::new(&program, &plan, text)?;
         Ok(Compiled { inner: Arc::new(Inner { program, plan, blob, code }) })
@@ -115,7 +117,8 @@ impl Compiled {
                     faults.push(WeightFault::DType { path: name.clone(), expected, found });
                 }
                 found.push(Cow::Borrowed(tensor));
-            } else if let Some(tensor) = weights.seed.map(|seed| filled(weight, seed)).transpose()?.flatten() {
+            } else if let Some(tensor) = weights.seed.map(|seed| filled(weight, seed)).transpose()?.flatten()
+            {
                 found.push(Cow::Owned(tensor));
             } else {
                 let expected = type_text(&weight.ty);

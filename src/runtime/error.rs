@@ -118,9 +118,7 @@ impl BindError {
             }
             BindError::Init { .. } => Diagnostic::error("invalid-size", title).fault(Fault::Limit),
             BindError::Limit(_) => Diagnostic::error("too-large", title).fault(Fault::Limit),
-            BindError::OutOfMemory { .. } => {
-                Diagnostic::error("out-of-memory", title).fault(Fault::Limit)
-            }
+            BindError::OutOfMemory { .. } => Diagnostic::error("out-of-memory", title).fault(Fault::Limit),
             BindError::Failed(failed) => failed.to_diagnostic(),
             BindError::Internal(_) => Diagnostic::error("runtime-failed", title).fault(Fault::Internal),
         }

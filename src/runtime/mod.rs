@@ -17,7 +17,6 @@ mod error;
 mod model;
 mod weights;
 
-
 pub use compiled::Compiled;
 pub use error::{BindError, CallError, CompileError, FailedSite, WeightFault};
 pub use model::{Model, Outputs};

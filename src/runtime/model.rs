@@ -124,7 +124,11 @@ impl Model {
         }
         let absent = signature.inputs.iter().zip(&views).filter(|(_, view)| view.is_none());
         let absent: Vec<String> = absent.map(|(port, _)| port.name.clone()).collect();
-        if absent.is_empty() { Ok(views.into_iter().flatten().collect()) } else { Err(CallError::Missing(absent)) }
+        if absent.is_empty() {
+            Ok(views.into_iter().flatten().collect())
+        } else {
+            Err(CallError::Missing(absent))
+        }
     }
 
     fn dims(&self, views: &[TensorView<'_>]) -> Result<DimEnv, CallError> {

@@ -237,14 +237,18 @@ impl FuncCx<'_, '_> {
             (BinaryOp::Add, Some(step), (Some(c), _)) => {
                 y.plus.checked_add(c).map(|plus| Linear { base: y.base, plus, step })
             }
-            (BinaryOp::Add, Some(step), _) => x.plus.checked_add(y.plus).map(|plus| {
-                Linear { base: self.builder.ins().iadd(x.base, y.base), plus, step }
+            (BinaryOp::Add, Some(step), _) => x.plus.checked_add(y.plus).map(|plus| Linear {
+                base: self.builder.ins().iadd(x.base, y.base),
+                plus,
+                step,
             }),
             (BinaryOp::Sub, Some(step), (_, Some(c))) => {
                 x.plus.checked_sub(c).map(|plus| Linear { base: x.base, plus, step })
             }
-            (BinaryOp::Sub, Some(step), _) => x.plus.checked_sub(y.plus).map(|plus| {
-                Linear { base: self.builder.ins().isub(x.base, y.base), plus, step }
+            (BinaryOp::Sub, Some(step), _) => x.plus.checked_sub(y.plus).map(|plus| Linear {
+                base: self.builder.ins().isub(x.base, y.base),
+                plus,
+                step,
             }),
             (BinaryOp::Mul, _, (_, Some(c))) => self.scaled(x, c),
             (BinaryOp::Mul, _, (Some(c), _)) => self.scaled(y, c),

@@ -98,7 +98,9 @@ impl FuncCx<'_, '_> {
         let all: Vec<ScalarId> = body.iter().flat_map(roots).collect();
         let mut lanes = Lanes::default();
         let found = lanes.classify(self, &all, &[var], &set);
-        let reads_reduced = found.iter().any(|id| matches!(scalars.get(*id), Scalar::Local(local) if reduced.contains_key(local)));
+        let reads_reduced = found
+            .iter()
+            .any(|id| matches!(scalars.get(*id), Scalar::Local(local) if reduced.contains_key(local)));
         let varying: Vec<ScalarId> = found.iter().copied().filter(|id| lanes.varying[id]).collect();
         let in_vectors = varying.iter().any(|id| scalars.dtype(*id) == DType::F32);
         if reads_reduced || !in_vectors || varying.len() > MAX_BODY_NODES {
@@ -205,7 +207,13 @@ pub(super) fn is_function(scalar: &Scalar) -> bool {
     match scalar {
         Scalar::Unary(op, _) => !matches!(
             op,
-            UnaryOp::Neg | UnaryOp::Not | UnaryOp::Abs | UnaryOp::Floor | UnaryOp::Ceil | UnaryOp::Round | UnaryOp::Trunc
+            UnaryOp::Neg
+                | UnaryOp::Not
+                | UnaryOp::Abs
+                | UnaryOp::Floor
+                | UnaryOp::Ceil
+                | UnaryOp::Round
+                | UnaryOp::Trunc
         ),
         Scalar::Binary(op, ..) => matches!(op, BinaryOp::Pow | BinaryOp::FloorDiv | BinaryOp::Mod),
         _ => false,

@@ -95,13 +95,11 @@ impl FuncCx<'_, '_> {
         let pointers = [(walks.left, step), (walks.right, step)];
         let (ended, sums) = self.carried(turns, &pointers, &sums, |cx, at, sums| {
             let mut vector = |operand: Operand, from: Value, place: (Value, i32)| {
-                let address =
-                    if place.0 == walks.zero { from } else { cx.builder.ins().iadd(from, place.0) };
+                let address = if place.0 == walks.zero { from } else { cx.builder.ins().iadd(from, place.0) };
                 cx.builder.ins().load(types::F32X4, operand.flags(false), address, place.1)
             };
             let rows: Vec<Value> = walks.rows.iter().map(|place| vector(lhs, at[0], *place)).collect();
-            let columns: Vec<Value> =
-                walks.columns.iter().map(|place| vector(rhs, at[1], *place)).collect();
+            let columns: Vec<Value> = walks.columns.iter().map(|place| vector(rhs, at[1], *place)).collect();
             let mut next = Vec::with_capacity(sums.len());
             for (r, row) in rows.iter().enumerate() {
                 for (c, column) in columns.iter().enumerate() {
@@ -131,15 +129,16 @@ impl FuncCx<'_, '_> {
         let pointers = [(walks.left, step), (walks.right, step)];
         let (_, sums) = self.carried(none, &pointers, &sums, |cx, at, sums| {
             let mut element = |operand: Operand, from: Value, place: (Value, i32)| {
-                let address =
-                    if place.0 == walks.zero { from } else { cx.builder.ins().iadd(from, place.0) };
+                let address = if place.0 == walks.zero { from } else { cx.builder.ins().iadd(from, place.0) };
                 cx.builder.ins().load(types::F32, operand.flags(true), address, place.1)
             };
             let rows: Vec<Value> = walks.rows.iter().map(|place| element(lhs, at[0], *place)).collect();
-            let columns: Vec<Value> =
-                walks.columns.iter().map(|place| element(rhs, at[1], *place)).collect();
+            let columns: Vec<Value> = walks.columns.iter().map(|place| element(rhs, at[1], *place)).collect();
             let columns: Vec<Value> = if vectors {
-                columns.chunks(4).map(|four| cx.pack(types::F32X4, [four[0], four[1], four[2], four[3]])).collect()
+                columns
+                    .chunks(4)
+                    .map(|four| cx.pack(types::F32X4, [four[0], four[1], four[2], four[3]]))
+                    .collect()
             } else {
                 columns
             };

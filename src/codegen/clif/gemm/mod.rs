@@ -20,8 +20,8 @@ use super::super::error::CodeError;
 use super::function::FuncCx;
 use super::lanes::{LANES, Lanes};
 use crate::loops::ir::{Gemm, GemmEpilogue, Matrix, ScalarId};
-use cranelift_codegen::ir::{AliasRegion, BlockArg, InstBuilder, MemFlagsData, Value, types};
 use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::{AliasRegion, BlockArg, InstBuilder, MemFlagsData, Value, types};
 use std::collections::BTreeSet;
 
 /// Epilogues of more expressions, or with functions, run over the tile in a loop.

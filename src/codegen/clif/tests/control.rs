@@ -46,8 +46,14 @@ fn reductions_in_lanes_agree_with_a_plain_sum() {
                         _ => a.min(value(*x)),
                     })
                 };
-                for (k, wanted) in [fold(&|x| f64::from(x)), fold(&|x| f64::from(x).tanh())].iter().enumerate() {
-                    assert!((f64::from(found[k]) - wanted).abs() < 1e-5, "{op:?} of {n}: {wanted}, not {}", found[k]);
+                for (k, wanted) in
+                    [fold(&|x| f64::from(x)), fold(&|x| f64::from(x).tanh())].iter().enumerate()
+                {
+                    assert!(
+                        (f64::from(found[k]) - wanted).abs() < 1e-5,
+                        "{op:?} of {n}: {wanted}, not {}",
+                        found[k]
+                    );
                 }
             }
         }
@@ -93,7 +99,8 @@ fn indices_and_masks_in_lanes_are_right() {
     let spread = kit.output("spread", DType::F32, vec![Dim::from(2 * n as i64)]);
     let (i, iv) = kit.var("i");
     let (t, tv) = kit.var("t");
-    let (two, limit, one, extent, rows) = (kit.int(2), kit.int(at), kit.int(1), kit.int(n as i64), kit.int(3));
+    let (two, limit, one, extent, rows) =
+        (kit.int(2), kit.int(at), kit.int(1), kit.int(n as i64), kit.int(3));
     let twice = kit.binary(BinaryOp::Mul, iv, two);
     let next = kit.binary(BinaryOp::Add, twice, one);
     let strided = kit.load(x, next);
@@ -166,7 +173,10 @@ fn failures_pass_through_calls() {
     let bad = Tensor::new([3], vec![1i64, 12, 9]).unwrap();
     let error = model.call([("x", bad.view())]).unwrap_err();
     let CallError::Failed(failed) = error else { panic!("{error}") };
-    assert_eq!((failed.code, failed.message.as_str()), ("index-out-of-range", "the index 12 is not below 10"));
+    assert_eq!(
+        (failed.code, failed.message.as_str()),
+        ("index-out-of-range", "the index 12 is not below 10")
+    );
 }
 
 /// Branches set locals; constants are data of the module.
@@ -209,7 +219,8 @@ fn sizes_have_their_values() {
     let out = kit.output("out", DType::I64, vec![Dim::from(formulas.len() as i64)]);
     let mut body = Vec::new();
     for (k, formula) in formulas.iter().enumerate() {
-        let (index, value) = (kit.int(k as i64), kit.func.scalars.add(Scalar::Dim(formula.clone()), DType::I64));
+        let (index, value) =
+            (kit.int(k as i64), kit.func.scalars.add(Scalar::Dim(formula.clone()), DType::I64));
         body.push(Stmt::Store { buffer: out, index, value });
     }
     let x = Tensor::zeros(DType::Bool, [7]).unwrap();
@@ -238,7 +249,8 @@ fn functions_that_are_too_large_are_refused() {
 fn memory_stays_flat_over_many_programs() {
     let resident = || {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let line = status.lines().find(|line| line.starts_with("VmSize")).unwrap_or("VmSize: 0 kB").to_string();
+        let line =
+            status.lines().find(|line| line.starts_with("VmSize")).unwrap_or("VmSize: 0 kB").to_string();
         line.split_whitespace().nth(1).and_then(|n| n.parse::<u64>().ok()).unwrap_or(0)
     };
     let compile = || {

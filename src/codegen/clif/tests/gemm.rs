@@ -49,7 +49,8 @@ struct Case {
 fn run(case: Case) {
     let (m, n, k) = case.size;
     let mut kit = Kit::new("gemm");
-    let [a, b, c] = [case.layouts.0.strides(m, k), case.layouts.1.strides(k, n), case.layouts.2.strides(m, n)];
+    let [a, b, c] =
+        [case.layouts.0.strides(m, k), case.layouts.1.strides(k, n), case.layouts.2.strides(m, n)];
     let lens = [a.2, b.2].map(|len| Dim::from(len as i64));
     let lhs = kit.input("lhs", DType::F32, vec![lens[0].clone()]);
     let rhs = kit.input("rhs", DType::F32, vec![lens[1].clone()]);

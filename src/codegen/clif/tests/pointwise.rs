@@ -121,7 +121,8 @@ fn unary_operations_have_their_values() {
             let outputs = kit.run(vec![for_loop(i, extent, kind, body)], &[("x", &x)]).unwrap();
             for op in ops {
                 for k in 0..N {
-                    let (found, wanted) = (at(outputs.get(op.name()).unwrap(), k), value::apply_unary(op, at(&x, k)).unwrap());
+                    let (found, wanted) =
+                        (at(outputs.get(op.name()).unwrap(), k), value::apply_unary(op, at(&x, k)).unwrap());
                     assert!(close(found, wanted), "{op:?} {:?} is {wanted:?}, not {found:?}", at(&x, k));
                 }
             }
@@ -179,7 +180,8 @@ fn casts_and_selections_have_their_values() {
                 body.push(Stmt::Store { buffer: out, index: iv, value });
             }
             let out = kit.output("select", from, vec![(N as i64).into()]);
-            let value = if from == DType::Bool { kit.unary(UnaryOp::Not, a) } else { kit.unary(UnaryOp::Neg, a) };
+            let value =
+                if from == DType::Bool { kit.unary(UnaryOp::Not, a) } else { kit.unary(UnaryOp::Neg, a) };
             let other = value;
             let value = kit.select(condition, a, value);
             body.push(Stmt::Store { buffer: out, index: iv, value });
@@ -188,7 +190,8 @@ fn casts_and_selections_have_their_values() {
             let outputs = kit.run(vec![for_loop(i, extent, kind, body)], &[("x", &x), ("c", &c)]).unwrap();
             for k in 0..N {
                 for to in TYPES {
-                    let (found, wanted) = (at(outputs.get(to.name()).unwrap(), k), value::cast(at(&x, k), to));
+                    let (found, wanted) =
+                        (at(outputs.get(to.name()).unwrap(), k), value::cast(at(&x, k), to));
                     assert!(close(found, wanted), "{:?} as {to} is {wanted:?}, not {found:?}", at(&x, k));
                 }
                 let op = if from == DType::Bool { UnaryOp::Not } else { UnaryOp::Neg };
