@@ -286,7 +286,7 @@ impl Elaborator<'_> {
             };
             let (value, place, default) = match (given, &param.default) {
                 (Some(arg), _) => (arg.value, arg.span, false),
-                (None, Some(default)) => (self.eval(env, default)?, param.span, true),
+                (None, Some(default)) => (self.default_value(env, default, kind)?, param.span, true),
                 (None, None) => return self.missing(callee, &names[k], param.span, span),
             };
             let value = match kind {
@@ -299,6 +299,17 @@ impl Elaborator<'_> {
             env.bind(Arc::clone(&names[k]), value, place);
         }
         self.bind_tensors(env, callee, params, names, tensors, &provisional, block)
+    }
+
+    /// A default. Only integers and lists may name dimensions that the call has yet to bind.
+    fn default_value(&mut self, env: &mut Env, default: &ast::Expr, kind: Option<ast::Kind>) -> Eval<Value> {
+        if matches!(kind, None | Some(ast::Kind::Int | ast::Kind::List)) {
+            return self.eval(env, default);
+        }
+        let unknowns = env.unknowns.take();
+        let value = self.eval(env, default);
+        env.unknowns = unknowns;
+        value
     }
 
     #[expect(clippy::too_many_arguments, reason = "one step of `bind_placed`")]

@@ -313,6 +313,7 @@ impl Elaborator<'_> {
             None => match self.eval(env, &range.start)? {
                 Value::List(items) => items.to_vec(),
                 Value::Tuple(tuple) => tuple.values.clone(),
+                Value::Poison => return Err(Reported),
                 other => {
                     let title =
                         format!("a loop runs over a range or a list, but this is {}", other.kind_text());

@@ -416,6 +416,44 @@ impl Elaborator<'_> {
         }
     }
 
+    /// One of several equally built instances, chosen by a run-time index.
+    ///
+    /// # Errors
+    /// Elements that are no instances, or not built alike.
+    pub fn pick_instance(
+        &mut self,
+        items: &[Value],
+        index: super::scalar::Scalar,
+        span: Span,
+    ) -> Eval<Value> {
+        let instances: Option<Vec<&InstanceRef>> = items
+            .iter()
+            .map(|v| match v {
+                Value::Instance(i) if i.pick.is_none() => Some(i),
+                _ => None,
+            })
+            .collect();
+        let Some([first, rest @ ..]) = instances.as_deref() else {
+            return self.error_help(
+                "not-static",
+                "this list is read at a position that is not known at compile time",
+                span,
+                "only lists of numbers and of equally built modules may be read so",
+            );
+        };
+        if first.instance.key.is_none() || rest.iter().any(|i| i.instance.key != first.instance.key) {
+            return self.error_help(
+                "type-mismatch",
+                "modules that are picked at run time must be built alike",
+                span,
+                "all elements of the list need the same module and the same arguments",
+            );
+        }
+        let starts = std::iter::once(first).chain(rest).map(|i| i.instance.weights.0).collect();
+        let pick = Arc::new(super::value::Pick { starts, index, span });
+        Ok(Value::Instance(InstanceRef { instance: Arc::clone(&first.instance), pick: Some(pick) }))
+    }
+
     /// A weight of a picked instance: the elements' weights stacked and read at the pick.
     ///
     /// # Errors

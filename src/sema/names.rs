@@ -376,6 +376,7 @@ impl Elaborator<'_> {
                 };
                 Ok(Some(Value::Tensor(weight)))
             }
+            Some(Member::Sub(Value::Poison)) => Err(Reported),
             Some(Member::Sub(value)) => Ok(Some(match &owner.pick {
                 None => value.clone(),
                 Some(pick) => with_pick(value, pick),
