@@ -29,6 +29,9 @@
 //! predicated load reads at index 0 where its predicate is false. Whoever enters the entry
 //! function replaces the pointer of an empty argument by one to padding; arenas end with padding.
 //!
+//! **Scopes.** A local lives to the end of the list that sets it first. A loop variable names one
+//! loop at a time: loops behind each other may share one, loops inside each other do not.
+//!
 //! **Temporaries.** Results may be loaded once stored. A temporary whose uses all lie inside
 //! one iteration of a loop carries nothing from one iteration to the next.
 

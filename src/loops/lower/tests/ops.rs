@@ -454,3 +454,20 @@ fn what_is_outside_for_all_sizes_is_an_error_with_its_place() {
     assert_eq!(errors[0].code, "index-out-of-range");
     assert_eq!(errors[0].title, "`x` is read at 2 to 3 on axis 0, which has 3 elements");
 }
+
+#[test]
+fn a_very_deep_expression_is_lowered() {
+    let mut f = Fixture::new();
+    let x = f.input("x", F, &[sym("B")]);
+    let deep = map(axes(&[("b", sym("B"))]), |e| {
+        let one = e.real(1.0, F);
+        let x = at(e, 0, F, &[0]);
+        (0..20_000).fold(x, |sum, _| e.binary(BinaryOp::Add, sum, one))
+    });
+    let y = f.index(deep, &[x]);
+    let program = f.program(&[y]);
+    let out = agree(&program, &[f32s(&[1], &[0.5])], &[]).unwrap();
+    assert_eq!(out[0].as_f32(), Some(&[20_000.5f32][..]));
+    let loops = crate::loops::lower::lower(&program).unwrap();
+    assert!(crate::loops::print::print(&loops, None).lines().count() > 100);
+}
