@@ -43,7 +43,7 @@ impl Elaborator<'_> {
             ExprKind::Name(name) => self.name_value_of(env, name),
             ExprKind::List(items) => {
                 let values: Eval<Vec<Value>> = items.iter().map(|e| self.eval(env, e)).collect();
-                Ok(Value::list(values?))
+                self.made(values?, span)
             }
             ExprKind::Repeat { value, count } => self.repeat(env, value, count),
             ExprKind::Comprehension { pat, range, value } => {
@@ -55,9 +55,9 @@ impl Elaborator<'_> {
                     env.pop();
                     values.push(result?);
                 }
-                Ok(Value::list(values))
+                self.made(values, span)
             }
-            ExprKind::Tuple(args) => self.tuple(env, args),
+            ExprKind::Tuple(args) => self.tuple(env, args, span),
             ExprKind::Call { callee, args } => self.call_expr(env, callee, args, span),
             ExprKind::Index { base, index, otherwise } => {
                 self.index_expr(env, base, index, otherwise.as_ref(), span)
@@ -91,10 +91,10 @@ impl Elaborator<'_> {
             return self.limit(format!("a list of {n} elements"), count.span);
         }
         let values: Eval<Vec<Value>> = (0..n).map(|_| self.eval(env, value)).collect();
-        Ok(Value::list(values?))
+        self.made(values?, count.span)
     }
 
-    fn tuple(&mut self, env: &mut Env, args: &[ast::Arg]) -> Eval<Value> {
+    fn tuple(&mut self, env: &mut Env, args: &[ast::Arg], span: Span) -> Eval<Value> {
         let values: Eval<Vec<Value>> = args.iter().map(|a| self.eval(env, &a.value)).collect();
         let names = if args.iter().any(|a| a.name.is_some()) {
             let names: Eval<Vec<Option<Arc<str>>>> =
@@ -103,7 +103,9 @@ impl Elaborator<'_> {
         } else {
             Vec::new()
         };
-        Ok(Value::Tuple(Arc::new(TupleValue { values: values?, names })))
+        let value = Value::Tuple(Arc::new(TupleValue { values: values?, names }));
+        self.refuse_bulk(&value, span)?;
+        Ok(value)
     }
 
     fn call_expr(&mut self, env: &mut Env, callee: &ast::Expr, args: &[ast::Arg], span: Span) -> Eval<Value> {

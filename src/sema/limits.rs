@@ -2,6 +2,7 @@
 
 use super::Elaborator;
 use super::errors::{Eval, Reported};
+use super::value::Value;
 use crate::span::Span;
 
 /// Static steps: expressions, statements, list elements.
@@ -16,9 +17,11 @@ pub const MAX_NESTING: usize = 256;
 pub const MAX_DEPTH: usize = 20_000;
 /// Elements of one list.
 pub const MAX_LIST: usize = 1_000_000;
+/// Parts of one value, counting those of shared lists at each use.
+pub const MAX_PARTS: usize = 1_000_000;
 /// # Units
 /// Bytes of the stack that elaboration runs on; it holds [`MAX_DEPTH`] several times over.
-pub const STACK_BYTES: usize = 1 << 30;
+pub const STACK_BYTES: usize = 512 << 20;
 
 impl Elaborator<'_> {
     /// Takes `steps` from the budget.
@@ -34,6 +37,43 @@ impl Elaborator<'_> {
             return self.limit(format!("elaboration takes more than {MAX_STEPS} steps here"), span);
         }
         Ok(())
+    }
+
+    /// A list that has just been made; one whose lists within lists hold too much, counted without
+    /// sharing, would take forever to walk.
+    ///
+    /// # Errors
+    /// More than [`MAX_PARTS`] parts.
+    pub fn made(&mut self, values: Vec<Value>, span: Span) -> Eval<Value> {
+        let value = Value::list(values);
+        self.refuse_bulk(&value, span)?;
+        Ok(value)
+    }
+
+    /// Refuses a list or tuple that holds too much.
+    ///
+    /// # Errors
+    /// As [`Elaborator::made`].
+    pub fn refuse_bulk(&mut self, value: &Value, span: Span) -> Eval<()> {
+        let nested = |v: &Value| matches!(v, Value::List(_) | Value::Tuple(_));
+        let deep = match value {
+            Value::List(items) => items.iter().any(nested),
+            Value::Tuple(tuple) => tuple.values.iter().any(nested),
+            _ => false,
+        };
+        if !deep {
+            return Ok(());
+        }
+        let mut left = MAX_PARTS;
+        if !count_parts(value, &mut left, MAX_NESTING) {
+            return self.limit(
+                format!(
+                    "a list holds more than {MAX_PARTS} parts, or is nested more than {MAX_NESTING} deep"
+                ),
+                span,
+            );
+        }
+        self.charge((MAX_PARTS - left) / 16, span)
     }
 
     /// Enters a call or module named `name`; must be paired with [`Elaborator::leave`].
@@ -71,4 +111,17 @@ impl Elaborator<'_> {
             "modules, functions and patterns may not recur; use `for`, a list or `recur`",
         )
     }
+}
+
+fn count_parts(value: &Value, left: &mut usize, depth: usize) -> bool {
+    let parts = match value {
+        Value::List(items) => items.as_slice(),
+        Value::Tuple(tuple) => tuple.values.as_slice(),
+        _ => return true,
+    };
+    if parts.len() > *left || depth == 0 {
+        return false;
+    }
+    *left -= parts.len();
+    parts.iter().all(|part| count_parts(part, left, depth - 1))
 }

@@ -294,9 +294,12 @@ impl Elaborator<'_> {
         match (left, right) {
             (Value::List(a), Value::List(b)) => {
                 self.charge(a.len() + b.len(), span)?;
-                Ok(Value::list(a.iter().chain(b.iter()).cloned().collect()))
+                self.made(a.iter().chain(b.iter()).cloned().collect(), span)
             }
-            (Value::Str(a), Value::Str(b)) => Ok(Value::Str(format!("{a}{b}").into())),
+            (Value::Str(a), Value::Str(b)) => {
+                self.charge(a.len() + b.len(), span)?;
+                Ok(Value::Str(format!("{a}{b}").into()))
+            }
             _ => {
                 let title =
                     format!("`++` joins lists, but this is {} and {}", left.kind_text(), right.kind_text());

@@ -12,6 +12,7 @@ use crate::dtype::DType;
 use crate::graph::expr::{Literal, VarId};
 use crate::ops::scalar::{BinaryOp, UnaryOp};
 use crate::span::Span;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// An index of a definition or reducer, or a position along an axis.
@@ -217,7 +218,7 @@ impl Scalar {
         }
     }
 
-    /// An index. One that has a single position is the literal 0.
+    /// An index.
     pub fn index(var: &IndexVar) -> Self {
         Scalar::new(ScalarKind::Index(var.clone()), DType::I64)
     }
@@ -341,18 +342,29 @@ impl Scalar {
 
     /// This scalar with index variables replaced by i64 expressions.
     pub fn substitute(&self, replace: &dyn Fn(&IndexVar) -> Option<Scalar>) -> Scalar {
+        self.substitute_shared(replace, &mut HashMap::new())
+    }
+
+    fn substitute_shared(
+        &self,
+        replace: &dyn Fn(&IndexVar) -> Option<Scalar>,
+        done: &mut HashMap<*const (), Scalar>,
+    ) -> Scalar {
         if !self.free().iter().any(|v| replace(v).is_some()) {
             return self.clone();
         }
-        let go = |s: &Scalar| s.substitute(replace);
-        match self.kind() {
+        if let Some(known) = done.get(&self.address()) {
+            return known.clone();
+        }
+        let mut go = |s: &Scalar| s.substitute_shared(replace, done);
+        let result = match self.kind() {
             ScalarKind::Const(_) | ScalarKind::Var(_) | ScalarKind::Dim(_) => self.clone(),
             ScalarKind::Index(var) => replace(var).unwrap_or_else(|| self.clone()),
             ScalarKind::Read(read) => Scalar::read(
                 ScalarRead {
                     source: read.source,
-                    index: read.index.iter().map(go).collect(),
-                    otherwise: read.otherwise.as_ref().map(go),
+                    index: read.index.iter().map(&mut go).collect(),
+                    otherwise: read.otherwise.as_ref().map(&mut go),
                     span: read.span,
                 },
                 self.dtype(),
@@ -361,7 +373,9 @@ impl Scalar {
             ScalarKind::Binary(op, a, b) => Scalar::binary(*op, go(a), go(b)),
             ScalarKind::Select(c, a, b) => Scalar::select(go(c), go(a), go(b)),
             ScalarKind::Cast(a) => go(a).cast(self.dtype()),
-        }
+        };
+        done.insert(self.address(), result.clone());
+        result
     }
 }
 

@@ -253,3 +253,24 @@ fn imports_stay_below_the_root() {
         assert!(errors(&text).contains("import-outside"), "{path}");
     }
 }
+
+#[test]
+fn deep_and_shared_structures_end_early() {
+    let lists = "fn f(x: int) -> list { let l = [x, x]\n for i in 0..64 { l = [l, l] }\n l }
+         module M(l: list = f(1)) { forward(x: [B]) = x } model m = M()";
+    assert!(errors(lists).contains("error[limit]"));
+    let strings = "fn f(s: str) -> str { for i in 0..64 { s = s ++ s }\n s }
+         module M(s: str = f(\"ab\")) { forward(x: [B]) = x } model m = M()";
+    assert!(errors(strings).contains("error[limit]"));
+    let mut text = String::from("fn f0(x: int) -> int = x\n");
+    for k in 1..255 {
+        let nest = 60;
+        text +=
+            &format!("fn f{k}(x: int) -> int = {}f{}(x){}\n", "(1 + ".repeat(nest), k - 1, ")".repeat(nest));
+    }
+    text += "module M(n = f254(1)) { forward(x: [B]) = x } model m = M()";
+    program(&text);
+    text = text.replace("M(n = f254(1))", "M(n = g(1))")
+        + "\nfn g(x: int) -> int = h(x)\nfn h(x: int) -> int = f254(x)";
+    assert!(errors(&text).contains("error[limit]"));
+}
