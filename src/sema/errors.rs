@@ -21,7 +21,10 @@ pub const MAX_DIAGNOSTICS: usize = 20;
 
 impl Elaborator<'_> {
     /// Records a diagnostic.
-    pub fn report(&mut self, diagnostic: Diagnostic) -> Reported {
+    pub fn report(&mut self, mut diagnostic: Diagnostic) -> Reported {
+        if let Some(place) = self.users_place(&diagnostic) {
+            diagnostic = diagnostic.at(place, "in what is called here");
+        }
         if diagnostic.fault == Fault::Limit {
             self.fatal = true;
         }
@@ -29,6 +32,14 @@ impl Elaborator<'_> {
             self.diagnostics.push(diagnostic);
         }
         Reported
+    }
+
+    /// Where the user's own source called into the library, for a fault that shows up there.
+    fn users_place(&self, diagnostic: &Diagnostic) -> Option<Span> {
+        let library = |span: &Span| self.sources.file(span.file).name.starts_with("std/");
+        let in_library = !diagnostic.labels.is_empty() && diagnostic.labels.iter().all(|l| library(&l.span));
+        let place = self.call_places.iter().rev().find(|place| !library(place));
+        place.copied().filter(|_| in_library)
     }
 
     /// Records an error at one place.

@@ -103,7 +103,7 @@ impl Elaborator<'_> {
         } else {
             Vec::new()
         };
-        let value = Value::Tuple(Arc::new(TupleValue { values: values?, names }));
+        let value = Value::Tuple(Arc::new(TupleValue { values: values?, names, literal: true }));
         self.refuse_bulk(&value, span)?;
         Ok(value)
     }
@@ -228,6 +228,8 @@ impl Elaborator<'_> {
         if env.unknowns.is_some() {
             return self.error("not-static", "this condition must be known at compile time", cond.span);
         }
+        self.refuse_rebinding(then)?;
+        self.refuse_rebinding(otherwise)?;
         let (a, b) = match truth.as_lazy().cloned() {
             Some(scalar) => {
                 let not = Scalar::unary(UnaryOp::Not, scalar.clone());
@@ -237,6 +239,31 @@ impl Elaborator<'_> {
             None => (self.eval_block(env, then), self.eval_block(env, otherwise)),
         };
         self.select(&truth, &a?, &b?, span)
+    }
+
+    /// Both branches of a run-time choice are evaluated, so neither may rebind what is outside.
+    fn refuse_rebinding(&mut self, block: &ast::Block) -> Eval<()> {
+        let mut own: Vec<&str> = Vec::new();
+        for stmt in &block.stmts {
+            match &stmt.kind {
+                ast::StmtKind::Let(def) => own.extend(def.pat.names().iter().filter_map(ast::Name::as_plain)),
+                ast::StmtKind::Define(def) => own.extend(def.name.as_plain()),
+                ast::StmtKind::Assign { pat, .. } => {
+                    let outer = pat.names().iter().find(|n| n.as_plain().is_some_and(|t| !own.contains(&t)));
+                    if let Some(name) = outer {
+                        return self.error_help(
+                            "not-static",
+                            "a choice made at run time cannot rebind a name outside it",
+                            name.span,
+                            "give the choice a value: `x = if c { a } else { b }`",
+                        );
+                    }
+                }
+                ast::StmtKind::For { body, .. } => self.refuse_rebinding(body)?,
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// A known integer.

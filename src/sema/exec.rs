@@ -182,8 +182,8 @@ impl Elaborator<'_> {
             }
         };
         match &stmt.kind {
-            StmtKind::Let(def) => pattern_names(&def.pat).iter().for_each(|n| spoil(env, n, false)),
-            StmtKind::Assign { pat, .. } => pattern_names(pat).iter().for_each(|n| spoil(env, n, true)),
+            StmtKind::Let(def) => def.pat.names().iter().for_each(|n| spoil(env, n, false)),
+            StmtKind::Assign { pat, .. } => pat.names().iter().for_each(|n| spoil(env, n, true)),
             StmtKind::Define(def) => spoil(env, &def.name, false),
             StmtKind::Recur(recur) => {
                 for line in &recur.body.stmts {
@@ -202,12 +202,5 @@ impl Elaborator<'_> {
         let result = work(self);
         self.call_places.pop();
         result
-    }
-}
-
-fn pattern_names(pat: &ast::Pat) -> &[ast::Name] {
-    match &pat.kind {
-        ast::PatKind::Name(name) => std::slice::from_ref(name),
-        ast::PatKind::Tuple(names) => names,
     }
 }

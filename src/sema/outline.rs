@@ -296,7 +296,11 @@ impl Elaborator<'_> {
             Value::Tuple(tuple) => {
                 let values: Eval<Vec<Value>> =
                     tuple.values.iter().map(|v| self.templated(v, results, span)).collect();
-                Value::Tuple(Arc::new(TupleValue { values: values?, names: tuple.names.clone() }))
+                Value::Tuple(Arc::new(TupleValue {
+                    values: values?,
+                    names: tuple.names.clone(),
+                    literal: tuple.literal,
+                }))
             }
             Value::Pattern(_) | Value::Instance(_) => {
                 return self.error(
@@ -342,6 +346,7 @@ fn with_tensors(value: &Value, seen: &mut Vec<TensorValue>, params: &[TensorValu
         Value::Tuple(tuple) => Value::Tuple(Arc::new(TupleValue {
             values: tuple.values.iter().map(|v| with_tensors(v, seen, params)).collect(),
             names: tuple.names.clone(),
+            literal: tuple.literal,
         })),
         Value::Pattern(pattern) => Value::Pattern(pattern_with(pattern, seen, params)),
         other => other.clone(),
@@ -400,6 +405,7 @@ fn instantiated(template: &Value, node: &dyn Fn(u32) -> NodeRef) -> Value {
         Value::Tuple(tuple) => Value::Tuple(Arc::new(TupleValue {
             values: tuple.values.iter().map(|v| instantiated(v, node)).collect(),
             names: tuple.names.clone(),
+            literal: tuple.literal,
         })),
         other => other.clone(),
     }

@@ -524,7 +524,7 @@ impl Elaborator<'_> {
         }
         let names =
             ret.outs.iter().map(|o| o.name.as_ref().and_then(ast::Name::as_plain).map(Into::into)).collect();
-        Ok(Value::Tuple(Arc::new(TupleValue { values: results, names })))
+        Ok(Value::Tuple(Arc::new(TupleValue { values: results, names, literal: false })))
     }
 
     /// Whether a known number stands where `[..]` is declared: it stays static.
@@ -544,7 +544,8 @@ impl Elaborator<'_> {
         }
         let wanted: Vec<Option<&str>> =
             ret.outs.iter().map(|o| o.name.as_ref().and_then(ast::Name::as_plain)).collect();
-        if tuple.names.iter().any(Option::is_none)
+        if !tuple.literal
+            || tuple.names.iter().any(Option::is_none)
             || tuple.names.is_empty()
             || wanted.iter().any(Option::is_none)
         {
@@ -554,8 +555,12 @@ impl Elaborator<'_> {
         for name in wanted {
             match tuple.names.iter().position(|n| n.as_deref() == name) {
                 Some(k) => values.push(tuple.values[k].clone()),
-                // Names that came from an inner call's outputs say nothing of this one's.
-                None => return Ok(tuple.values.clone()),
+                None => {
+                    let title = format!("the result has no part `{}`", name.unwrap_or("?"));
+                    let diagnostic =
+                        Diagnostic::error("type-mismatch", title).at(span, "").at(ret.span, "declared here");
+                    return Err(self.report(diagnostic));
+                }
             }
         }
         Ok(values)

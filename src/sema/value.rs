@@ -54,8 +54,11 @@ pub enum Value {
 pub struct TupleValue {
     /// Elements in order.
     pub values: Vec<Value>,
-    /// Their names, where written; empty if none has one.
+    /// Their names, where they have some; empty if none has one.
     pub names: Vec<Option<Arc<str>>>,
+    /// Whether it is written as `(y = a, h = b)`, so that its names decide the order of results;
+    /// the results of a call keep their order.
+    pub literal: bool,
 }
 
 /// A function value.
@@ -292,7 +295,7 @@ impl Value {
 
     /// A tuple without names.
     pub fn tuple(values: Vec<Value>) -> Self {
-        Value::Tuple(Arc::new(TupleValue { values, names: Vec::new() }))
+        Value::Tuple(Arc::new(TupleValue { values, names: Vec::new(), literal: true }))
     }
 
     /// An exact run-time integer or real.

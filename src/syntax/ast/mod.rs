@@ -448,6 +448,16 @@ pub enum PatKind {
     Tuple(Vec<Name>),
 }
 
+impl Pat {
+    /// The names it binds, in order.
+    pub fn names(&self) -> &[Name] {
+        match &self.kind {
+            PatKind::Name(name) => std::slice::from_ref(name),
+            PatKind::Tuple(names) => names,
+        }
+    }
+}
+
 /// What `for` and `recur` run over.
 #[derive(Clone, Debug)]
 pub struct Range {
