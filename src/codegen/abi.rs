@@ -5,6 +5,8 @@
 //! size that the plan says, aligned to [`crate::loops::buffers::ALIGN_BYTES`], and the arguments
 //! followed by the results. The caller has checked all of it. The return value is a [`Status`].
 
+use crate::dtype::DType;
+
 /// Version of everything in this module; code and caller must have the same.
 pub const ABI_VERSION: u32 = 1;
 
@@ -70,6 +72,8 @@ pub(crate) mod offset {
     use std::mem::offset_of;
 
     pub(crate) const VERSION: i32 = offset_of!(Context, version) as i32;
+    pub(crate) const RESERVED: i32 = offset_of!(Context, reserved) as i32;
+    pub(crate) const EXEC: i32 = offset_of!(Context, exec) as i32;
     pub(crate) const SITE: i32 = offset_of!(Context, site) as i32;
     pub(crate) const VALUES: i32 = offset_of!(Context, values) as i32;
 }
@@ -100,6 +104,51 @@ pub enum Status {
     Overlap = 9,
     /// The free dimensions are negative, fail a condition of the program, or give sizes that overflow.
     Dims = 10,
+    /// The processor lacks instructions that the code uses.
+    Cpu = 11,
+}
+
+/// A tensor as objects take it from C.
+#[derive(Clone, Debug)]
+#[repr(C)]
+pub struct TensorArg {
+    /// First element, C order.
+    pub data: *mut std::ffi::c_void,
+    /// See [`dtype_code`].
+    pub dtype: i32,
+    /// Number of axes.
+    pub rank: i32,
+    /// Sizes, slowest axis first; the first `rank` count.
+    pub shape: [i64; crate::tensor::MAX_RANK],
+    /// # Units
+    /// Bytes of all elements.
+    pub bytes: i64,
+}
+
+/// Byte offsets of the fields of [`TensorArg`].
+pub(crate) mod tensor {
+    use super::TensorArg;
+    use std::mem::{offset_of, size_of};
+
+    pub(crate) const SIZE: i32 = size_of::<TensorArg>() as i32;
+    pub(crate) const DATA: i32 = offset_of!(TensorArg, data) as i32;
+    pub(crate) const DTYPE: i32 = offset_of!(TensorArg, dtype) as i32;
+    pub(crate) const RANK: i32 = offset_of!(TensorArg, rank) as i32;
+    pub(crate) const SHAPE: i32 = offset_of!(TensorArg, shape) as i32;
+    pub(crate) const BYTES: i32 = offset_of!(TensorArg, bytes) as i32;
+}
+
+/// The number of an element type in a [`TensorArg`].
+pub fn dtype_code(dtype: DType) -> i32 {
+    match dtype {
+        DType::F32 => 1,
+        DType::F64 => 2,
+        DType::I32 => 3,
+        DType::I64 => 4,
+        DType::Bool => 5,
+        DType::F16 => 6,
+        DType::BF16 => 7,
+    }
 }
 
 /// Signature of the functions of a loop program.

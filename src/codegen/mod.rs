@@ -6,8 +6,13 @@
 //! knows Cranelift.
 
 pub mod abi;
+mod archive;
 pub mod clif;
+mod cpu;
 pub mod error;
+mod header;
 pub mod jit;
+pub mod mangle;
 pub mod math;
+pub mod object;
 pub mod target;

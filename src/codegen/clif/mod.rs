@@ -10,7 +10,9 @@
 //! of temporaries is taken as given; of the graph nothing is known.
 
 mod bodies;
+mod checked;
 mod dims;
+mod entry;
 mod function;
 mod gemm;
 mod lanes;
@@ -19,7 +21,9 @@ mod stmt;
 mod vector;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
+
+pub(crate) use entry::{Exports, check_types, define_exports, exported_names};
 
 use super::error::CodeError;
 use crate::dtype::DType;

@@ -17,12 +17,12 @@ use crate::runtime::{CallError, Compiled, Outputs, Weights};
 use crate::span::{FileId, Span};
 use crate::tensor::Tensor;
 
-pub(super) fn span() -> Span {
+pub(crate) fn span() -> Span {
     Span::new(FileId(0), 0, 0)
 }
 
 /// A function under construction, with the ports of a program that has it as entry.
-pub(super) struct Kit {
+pub(crate) struct Kit {
     pub func: LoopFunc,
     pub signature: Signature,
     pub sites: Vec<Site>,
@@ -156,12 +156,12 @@ impl Kit {
     }
 }
 
-pub(super) fn for_loop(var: LoopVar, extent: ScalarId, kind: LoopKind, body: Vec<Stmt>) -> Stmt {
+pub(crate) fn for_loop(var: LoopVar, extent: ScalarId, kind: LoopKind, body: Vec<Stmt>) -> Stmt {
     Stmt::For { var, extent, reverse: false, kind, body }
 }
 
 /// Numbers without a pattern, in `(-1, 1)`.
-pub(super) fn noise(n: usize, seed: u64) -> Vec<f32> {
+pub(crate) fn noise(n: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     (0..n)
         .map(|_| {
