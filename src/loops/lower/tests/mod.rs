@@ -5,7 +5,7 @@ mod random;
 mod shown;
 
 use crate::dim::{Dim, Symbol};
-use crate::graph::dims::{DimEnv, bind_dims};
+use crate::graph::dims::{self, DimEnv, bind_dims};
 use crate::graph::eval::{EvalError, Mode, evaluate};
 use crate::graph::ir::Program;
 use crate::loops::buffers::plan;
@@ -13,7 +13,9 @@ use crate::loops::buffers::tests::overlapping;
 use crate::loops::interp::{Order, RunError, run};
 use crate::loops::lower::lower;
 use crate::loops::verify::verify;
+use crate::loops::ir::LoopProgram;
 use crate::ops::value::Scalar;
+use crate::runtime::{CallError, Compiled, Weights};
 use crate::tensor::{Data, Tensor};
 
 /// Lowers, lays out, and runs in both orders, and compares with the graph's evaluation. Gives the
@@ -60,7 +62,40 @@ pub(crate) fn agree_with(
             (expected, given) => panic!("expected {expected:?}\nfound {given:?}\n{}", shown()),
         }
     }
+    if let Some(given) = native(&loops, inputs, weights) {
+        match (&expected, given) {
+            (Ok(expected), Ok(given)) => {
+                for (expected, given) in expected.iter().zip(&given) {
+                    assert_same(expected, given, &shown());
+                }
+            }
+            (Err(expected), Err(code)) if is_failure(expected) => assert_eq!(found, Err(code)),
+            (expected, given) => panic!("expected {expected:?}\nfound natively {given:?}\n{}", shown()),
+        }
+    }
     found
+}
+
+/// What the compiled program gives, or the code of its failure; nothing where the program reads
+/// weights that were not split off, or has dimensions that no input decides.
+fn native(
+    program: &LoopProgram,
+    inputs: &[Tensor],
+    weights: &[Tensor],
+) -> Option<Result<Vec<Tensor>, String>> {
+    if program.bind.is_none() && !program.signature.weights.is_empty() {
+        return None;
+    }
+    let named = program.signature.weights.iter().map(|weight| weight.path.clone());
+    let named = Weights::from_tensors(named.zip(weights.iter().cloned()));
+    let model = Compiled::new(program.clone()).unwrap().bind(&named).unwrap();
+    let names = program.signature.inputs.iter().map(|port| port.name.as_str());
+    match model.call(names.zip(inputs.iter().map(Tensor::view))) {
+        Ok(outputs) => Some(Ok(outputs.into_tensors().into_values().collect())),
+        Err(CallError::Failed(failed)) => Some(Err(failed.code.to_string())),
+        Err(CallError::Shape(dims::BindError::Undecided { .. })) => None,
+        Err(error) => panic!("{error}"),
+    }
 }
 
 /// The sizes of a call; what no input mentions is left out.
