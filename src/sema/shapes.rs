@@ -83,8 +83,9 @@ impl Elaborator<'_> {
                 failed |= self.error::<()>("shape-unsolved", title, *axis_span).is_err();
                 continue;
             }
-            failed |=
-                self.check_axis(&matches[*k], &formals[*k], &solved, &formal, actual, *axis_span).is_err();
+            let made = env.owner.as_ref().map(|o| o.instance.span);
+            let axis = (&formal, actual, *axis_span);
+            failed |= self.check_axis(&matches[*k], &formals[*k], &solved, axis, made).is_err();
         }
         if failed {
             return Err(Reported);
@@ -272,9 +273,8 @@ impl Elaborator<'_> {
         m: &Match<'_>,
         formal_axes: &[Axis],
         solved: &IndexMap<Symbol, Dim>,
-        formal: &Dim,
-        actual: &Dim,
-        axis_span: Span,
+        (formal, actual, declared): (&Dim, &Dim, Span),
+        made: Option<Span>,
     ) -> Eval<()> {
         if self.same(formal, actual) == Truth::Yes {
             return Ok(());
@@ -292,9 +292,14 @@ impl Elaborator<'_> {
         let title =
             format!("{} wants {}, but this is {}", m.what, axes_text(&shown), type_text(DType::F32, all));
         let note = format!("{formal} here, {actual} given");
-        let (span, declared) = (m.span, axis_span);
+        let span = m.span;
         self.equate(formal, actual, span, || {
-            Diagnostic::error("shape-mismatch", title).at(span, note).at(declared, "declared here")
+            let diagnostic =
+                Diagnostic::error("shape-mismatch", title).at(span, note).at(declared, "declared here");
+            match made {
+                Some(place) => diagnostic.at(place, "made here"),
+                None => diagnostic,
+            }
         })
     }
 

@@ -274,3 +274,31 @@ fn deep_and_shared_structures_end_early() {
         + "\nfn g(x: int) -> int = h(x)\nfn h(x: int) -> int = f254(x)";
     assert!(errors(&text).contains("error[limit]"));
 }
+
+#[test]
+fn shape_errors_name_both_sides_and_where_the_module_was_made() {
+    let told = errors(
+        "module M(D) {
+             a = Linear(D, 2 * D)
+             b = Linear(D, D)
+             forward(x: [B, D]) -> [B, D] = b(a(x))
+         }
+         model m = M(3)",
+    );
+    for part in [
+        "`x` of `Linear.forward` wants [.., 3], but this is [B, 6]",
+        "test.mdl:4",
+        "declared here",
+        "made here",
+        "b = Linear(D, D)",
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+}
+
+#[test]
+fn faults_inside_the_library_name_the_call() {
+    let told = errors("module M() { forward(x: [B, 5]) = glu(x) } model m = M()");
+    assert!(told.contains("5 does not fall into 2 equal parts"), "{told}");
+    assert!(told.contains("in what is called here"), "{told}");
+}
