@@ -81,6 +81,8 @@ pub struct Elaborator<'a> {
     /// Whether a limit was reached, so that nothing more is done.
     pub(crate) fatal: bool,
     pub(crate) frames: Vec<build::Frame>,
+    /// Recurrences whose bodies are being executed, innermost last.
+    pub(crate) recurs: Vec<recur::OpenRecur>,
     pub(crate) frame_count: u32,
     pub(crate) index_count: u32,
     pub(crate) symbol_count: u32,
@@ -124,6 +126,7 @@ impl<'a> Elaborator<'a> {
             diagnostics: Vec::new(),
             fatal: false,
             frames: Vec::new(),
+            recurs: Vec::new(),
             frame_count: 0,
             index_count: 0,
             symbol_count: 0,

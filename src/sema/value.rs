@@ -152,6 +152,19 @@ pub struct TensorValue {
     /// Lengths of the runs of axes that `..` and its neighbours stand for in the declared type,
     /// where it had several `..`.
     pub segments: Option<Arc<[usize]>>,
+    /// For a sequence of a recurrence, the entries before the first.
+    pub prior: Option<Arc<Prior>>,
+}
+
+/// Where the initial entries of a finished sequence lie.
+#[derive(Debug)]
+pub struct Prior {
+    /// The extended sequence.
+    pub extended: TensorValue,
+    /// Its time axis.
+    pub axis: usize,
+    /// What is added to a position to find it there.
+    pub offset: Dim,
 }
 
 /// What a [`TensorValue`] is.
@@ -173,6 +186,7 @@ impl TensorValue {
             exact,
             mapped: Arc::from([]),
             segments: None,
+            prior: None,
         }
     }
 
@@ -185,6 +199,7 @@ impl TensorValue {
             exact: false,
             mapped: mapped.into(),
             segments: None,
+            prior: None,
         }
     }
 
