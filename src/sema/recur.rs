@@ -267,7 +267,7 @@ impl Elaborator<'_> {
         let result = self.init_value(env, target, axis, ty, value);
         self.frames.push(region);
         let init = result?;
-        if init.rank() + 1 != target.index.len() {
+        if init.rank() + 1 < target.index.len() {
             let title = format!(
                 "the first value has {} axes, but {} stand beside the position",
                 init.rank(),
@@ -471,7 +471,7 @@ impl Elaborator<'_> {
         let open = self.innermost()?;
         let name = self.name_text(env, &target.name)?;
         let groups = target.index.iter().any(|ix| matches!(ix.kind, IxKind::Group(_) | IxKind::Multi(_)));
-        if tensor.rank() + 1 != target.index.len() && !groups {
+        if tensor.rank() + 1 < target.index.len() && !groups {
             let title = format!(
                 "this step is {}, but {} axes stand beside the position",
                 tensor.type_text(),
