@@ -286,7 +286,8 @@ impl Elaborator<'_> {
                     results.push(value);
                     results.len() - 1
                 });
-                Value::Tensor(TensorValue { repr: Repr::Node(template_node(at)), ..t })
+                // Initial entries of a sequence stay inside the function.
+                Value::Tensor(TensorValue { repr: Repr::Node(template_node(at)), prior: None, ..t })
             }
             Value::List(items) => {
                 let items: Eval<Vec<Value>> =
