@@ -3,7 +3,7 @@
 use super::super::super::error::CodeError;
 use super::super::function::FuncCx;
 use super::super::lanes::LANES;
-use super::{Band, Product, lanes_of};
+use super::{Band, Product, lanes_of, line};
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 
 /// Vectors per row of a tile, by its number of rows: what 16 registers hold beside the operands,
@@ -17,6 +17,10 @@ impl FuncCx<'_, '_> {
     pub(super) fn rows(&mut self, product: &mut Product<'_>) -> Result<(), CodeError> {
         for band in self.bands(product.m, FULL_ROWS) {
             if band.rows == 0 {
+                continue;
+            }
+            if band.rows == 1 && line::suits(product) {
+                self.looped(band.from, band.to, 1, false, |cx, row| cx.line(product, row))?;
                 continue;
             }
             let widths = widths(product, band.rows);

@@ -128,7 +128,7 @@ fn run(case: Case) {
 
 #[test]
 fn every_layout_of_odd_sizes_is_right() {
-    let sizes = [(1, 37, 19), (5, 1, 9), (7, 13, 6), (3, 4, 8), (9, 50, 3)];
+    let sizes = [(1, 77, 19), (5, 1, 9), (7, 13, 6), (3, 4, 8), (9, 50, 3)];
     for (at, size) in sizes.into_iter().enumerate() {
         for lhs in Layout::ALL {
             for rhs in Layout::ALL {
@@ -144,8 +144,8 @@ fn every_layout_of_odd_sizes_is_right() {
 #[test]
 fn sizes_around_the_tiles_are_right() {
     for m in [0, 1, 2, 3, 4, 5] {
-        for n in [0, 1, 3, 4, 8, 12, 16, 33] {
-            for k in [0, 1, 4, 5] {
+        for n in [0, 1, 3, 4, 8, 12, 16, 33, 70] {
+            for k in [0, 1, 4, 5, 9] {
                 for rhs in [Layout::Rows, Layout::Columns] {
                     let tail = if (m + n) % 2 == 0 { Tail::Light } else { Tail::Heavy };
                     let layouts = (Layout::Rows, rhs, Layout::Rows);

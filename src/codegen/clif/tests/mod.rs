@@ -3,6 +3,7 @@
 mod control;
 mod gemm;
 mod pointwise;
+mod speed;
 
 use crate::dim::{Dim, Symbol};
 use crate::dtype::DType;
