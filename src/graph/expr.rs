@@ -79,10 +79,19 @@ impl std::hash::Hash for Read {
 }
 
 /// An arena of expressions, each with its type.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Exprs {
     nodes: IndexSet<(Expr, DType)>,
 }
+
+impl PartialEq for Exprs {
+    /// Equal expressions under equal ids: the order counts, since ids are positions.
+    fn eq(&self, other: &Exprs) -> bool {
+        self.nodes.iter().eq(other.nodes.iter())
+    }
+}
+
+impl Eq for Exprs {}
 
 impl Exprs {
     /// An empty arena.

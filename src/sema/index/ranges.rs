@@ -91,8 +91,12 @@ impl Elaborator<'_> {
             if mentioned.iter().any(unknown) {
                 continue;
             }
-            if let Ok(value) = self.eval_callee(env, usage.base) {
-                usage.source = self.source_of(&value);
+            // Only a look: what is wrong is reported where the read is elaborated, if it is.
+            let (reported, fatal) = (self.diagnostics.len(), self.fatal);
+            match self.eval_callee(env, usage.base) {
+                Ok(value) => usage.source = self.source_of(&value),
+                Err(_) if !self.fatal || fatal => self.diagnostics.truncate(reported),
+                Err(_) => {}
             }
         }
         env.pop();
