@@ -1,4 +1,5 @@
-//! Third-party cases against the reference evaluator: what the language and its elaboration mean.
+//! Third-party cases against the reference evaluator, which is what the language and its
+//! elaboration mean, and against compiled code, which is all of it.
 
 use mdlc::diag::render_plain;
 use mdlc::files::read_tensors;
@@ -7,6 +8,7 @@ use mdlc::graph::eval::{Mode, evaluate};
 use mdlc::graph::ir::Program;
 use mdlc::graph::verify::verify;
 use mdlc::sema::{Request, elaborate, library::FolderLoader};
+use mdlc::runtime::{Compiled, Weights};
 use mdlc::source::SourceMap;
 use mdlc::tensor::Tensor;
 use std::collections::BTreeMap;
@@ -78,8 +80,31 @@ fn reals(tensor: &Tensor) -> Vec<f64> {
         .unwrap_or_default()
 }
 
+/// Which of the ways to compute a program.
+#[derive(Clone, Copy)]
+enum Computed {
+    ByReference,
+    Natively,
+}
+
+/// All passes, loops, and machine code.
+fn natively(program: &Program, inputs: &[Tensor], weights: &[Tensor]) -> Result<Vec<Tensor>, String> {
+    let mut program = program.clone();
+    mdlc::passes::run(&mut program, None, &mut |pass, program| {
+        verify(program).map_err(|e| format!("after {}: {}", pass.name, e.to_diagnostic().title))
+    })?;
+    let loops = mdlc::loops::lower::lower(&program).map_err(|errors| format!("{errors:?}"))?;
+    let paths = loops.signature.weights.iter().map(|weight| weight.path.clone());
+    let weights = Weights::from_tensors(paths.zip(weights.iter().cloned()));
+    let names: Vec<String> = loops.signature.inputs.iter().map(|port| port.name.clone()).collect();
+    let model = Compiled::new(loops).map_err(|e| e.to_string())?;
+    let model = model.bind(&weights).map_err(|e| format!("{:?}", e.to_diagnostic()))?;
+    let outputs = model.call(names.iter().zip(inputs.iter().map(Tensor::view))).map_err(|e| e.to_string())?;
+    Ok(outputs.into_tensors().into_values().collect())
+}
+
 /// Runs one call of a case and compares its outputs; gives what is wrong.
-fn run(case: &Table, call: &Table, folder: &Path) -> Result<(), String> {
+fn run(case: &Table, call: &Table, folder: &Path, computed: Computed) -> Result<(), String> {
     let load = |name: &str| -> BTreeMap<String, Tensor> {
         let path = folder.join(name);
         if !path.exists() {
@@ -100,15 +125,20 @@ fn run(case: &Table, call: &Table, folder: &Path) -> Result<(), String> {
     for port in &signature.inputs {
         given.push(tensor_of(&port.name).ok_or(format!("there is no tensor for `{}`", port.name))?.clone());
     }
-    let shapes: Vec<&[usize]> = given.iter().map(Tensor::shape).collect();
-    let dims = bind_dims(signature, &program.checks, &shapes).map_err(|e| e.to_string())?;
     let mut loaded = Vec::new();
     for weight in &signature.weights {
         let names = std::iter::once(&weight.path).chain(&weight.aliases);
         let tensor = names.filter_map(|n| weights.get(n)).next();
         loaded.push(tensor.ok_or(format!("there is no weight {}", weight.path))?.clone());
     }
-    let results = evaluate(&program, &given, &loaded, &dims, Mode::F64).map_err(|e| e.to_string())?;
+    let results = match computed {
+        Computed::ByReference => {
+            let shapes: Vec<&[usize]> = given.iter().map(Tensor::shape).collect();
+            let dims = bind_dims(signature, &program.checks, &shapes).map_err(|e| e.to_string())?;
+            evaluate(&program, &given, &loaded, &dims, Mode::F64).map_err(|e| e.to_string())?
+        }
+        Computed::Natively => natively(&program, &given, &loaded)?,
+    };
     let text = fs::read_to_string(folder.join("case.json")).unwrap();
     let described: serde_json::Value = serde_json::from_str(&text).unwrap();
     let renamed = strings(call.get("outputs"));
@@ -141,6 +171,15 @@ fn run(case: &Table, call: &Table, folder: &Path) -> Result<(), String> {
 #[test]
 #[ignore = "needs index notation and recurrences"]
 fn third_party_cases_agree_with_the_reference_evaluator() {
+    compare_all(Computed::ByReference);
+}
+
+#[test]
+fn third_party_cases_agree_with_compiled_code() {
+    compare_all(Computed::Natively);
+}
+
+fn compare_all(computed: Computed) {
     let only = std::env::var("MDL_CASE").unwrap_or_default();
     let text = fs::read_to_string(root().join("tests/oracles/cases.toml")).unwrap();
     let table: Table = text.parse().unwrap();
@@ -157,7 +196,7 @@ fn third_party_cases_agree_with_the_reference_evaluator() {
         for call in calls.iter().filter_map(toml::Value::as_table) {
             count += 1;
             let start = std::time::Instant::now();
-            let result = run(case, call, &folder);
+            let result = run(case, call, &folder, computed);
             if !only.is_empty() {
                 eprintln!("{name}: {:?}", start.elapsed());
             }
