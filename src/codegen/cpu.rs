@@ -29,7 +29,6 @@ impl Masks {
                 "sse4.1" => masks.leaf1_ecx |= 1 << 19,
                 "sse4.2" => masks.leaf1_ecx |= 1 << 20,
                 "popcnt" => masks.leaf1_ecx |= 1 << 23,
-                // With OSXSAVE, without which XCR0 cannot be read.
                 "fma" => {
                     (masks.leaf1_ecx, masks.xcr0) = (masks.leaf1_ecx | 1 << 12 | 1 << 27, masks.xcr0 | 6)
                 }
@@ -39,7 +38,10 @@ impl Masks {
                 "avx2" => masks.leaf7_ebx |= 1 << 5,
                 "bmi1" => masks.leaf7_ebx |= 1 << 3,
                 "bmi2" => masks.leaf7_ebx |= 1 << 8,
-                "avx512f" => (masks.leaf7_ebx, masks.xcr0) = (masks.leaf7_ebx | 1 << 16, masks.xcr0 | 0xe6),
+                "avx512f" => {
+                    masks.leaf7_ebx |= 1 << 16;
+                    masks.xcr0 |= 0xe6;
+                }
                 "avx512dq" => masks.leaf7_ebx |= 1 << 17,
                 "avx512vl" => masks.leaf7_ebx |= 1 << 31,
                 "avx512vbmi" => masks.leaf7_ecx |= 1 << 1,
@@ -49,6 +51,13 @@ impl Masks {
             }
         }
         masks
+    }
+
+    /// A feature of leaf 1 with wide registers: the system must save them, and OSXSAVE says that
+    /// XCR0, which tells, can be read.
+    fn wide(&mut self, bit: u32) {
+        self.leaf1_ecx |= bit | 1 << 27;
+        self.xcr0 |= 6;
     }
 }
 

@@ -17,6 +17,9 @@ mod error;
 mod model;
 mod weights;
 
+#[cfg(test)]
+mod tests;
+
 pub use compiled::Compiled;
 pub use error::{BindError, CallError, CompileError, FailedSite, WeightFault};
 pub use model::{Model, Outputs};

@@ -1,7 +1,9 @@
-//! Weights by name: from memory, or from the model's own initialisers.
+//! Weights by name: from a file, from memory, or from the model's own initialisers.
 
+use crate::files::{FileError, read_tensors};
 use crate::tensor::Tensor;
 use indexmap::IndexMap;
+use std::path::Path;
 
 /// The tensors a model is bound to.
 ///
@@ -18,6 +20,14 @@ impl Weights {
     /// No tensors: enough for a model without weights.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The tensors of a `.safetensors` or `.npz` file.
+    ///
+    /// # Errors
+    /// [`FileError`], as [`read_tensors`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, FileError> {
+        Ok(Weights { tensors: read_tensors(path.as_ref())?, ..Self::default() })
     }
 
     /// Tensors by name.

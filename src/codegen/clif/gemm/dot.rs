@@ -81,7 +81,7 @@ impl FuncCx<'_, '_> {
             }
         }
         if product.k.known.is_none_or(|k| k % LANES != 0) {
-            sums = self.last_terms(product, tile, &walks, sums);
+            sums = self.last_terms(product, tile, &walks, &sums);
         }
         self.finish(product, vectors, (row, column), &sums, tile.columns.div_ceil(4))
     }
@@ -113,13 +113,7 @@ impl FuncCx<'_, '_> {
     }
 
     /// The terms that do not fill a vector, one at a time, added to sums per column.
-    fn last_terms(
-        &mut self,
-        product: &Product<'_>,
-        tile: Tile,
-        walks: &Walks,
-        sums: Vec<Value>,
-    ) -> Vec<Value> {
+    fn last_terms(&mut self, product: &Product<'_>, tile: Tile, walks: &Walks, sums: &[Value]) -> Vec<Value> {
         let (lhs, rhs) = (product.lhs, product.rhs);
         let vectors = tile.columns > 1;
         let turns = self.builder.ins().band_imm_s(product.k.value, LANES - 1);
@@ -127,7 +121,7 @@ impl FuncCx<'_, '_> {
         let none = self.builder.ins().smin(product.k.value, turns);
         let step = self.int(4);
         let pointers = [(walks.left, step), (walks.right, step)];
-        let (_, sums) = self.carried(none, &pointers, &sums, |cx, at, sums| {
+        let (_, sums) = self.carried(none, &pointers, sums, |cx, at, sums| {
             let mut element = |operand: Operand, from: Value, place: (Value, i32)| {
                 let address = if place.0 == walks.zero { from } else { cx.builder.ins().iadd(from, place.0) };
                 cx.builder.ins().load(types::F32, operand.flags(true), address, place.1)

@@ -134,7 +134,12 @@ fn every_layout_of_odd_sizes_is_right() {
             for rhs in Layout::ALL {
                 for out in Layout::ALL {
                     let tail = [Tail::None, Tail::Light, Tail::Heavy][(at + lhs as usize + out as usize) % 3];
-                    run(Case { size, layouts: (lhs, rhs, out), tail, free: (at + rhs as usize) % 2 == 0 });
+                    run(Case {
+                        size,
+                        layouts: (lhs, rhs, out),
+                        tail,
+                        free: (at + rhs as usize).is_multiple_of(2),
+                    });
                 }
             }
         }
@@ -147,9 +152,9 @@ fn sizes_around_the_tiles_are_right() {
         for n in [0, 1, 3, 4, 8, 12, 16, 33, 70] {
             for k in [0, 1, 4, 5, 9] {
                 for rhs in [Layout::Rows, Layout::Columns] {
-                    let tail = if (m + n) % 2 == 0 { Tail::Light } else { Tail::Heavy };
+                    let tail = if (m + n).is_multiple_of(2) { Tail::Light } else { Tail::Heavy };
                     let layouts = (Layout::Rows, rhs, Layout::Rows);
-                    run(Case { size: (m, n, k), layouts, tail, free: (m + n + k) % 3 == 0 });
+                    run(Case { size: (m, n, k), layouts, tail, free: (m + n + k).is_multiple_of(3) });
                 }
             }
         }
