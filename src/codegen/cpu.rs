@@ -29,12 +29,8 @@ impl Masks {
                 "sse4.1" => masks.leaf1_ecx |= 1 << 19,
                 "sse4.2" => masks.leaf1_ecx |= 1 << 20,
                 "popcnt" => masks.leaf1_ecx |= 1 << 23,
-                "fma" => {
-                    (masks.leaf1_ecx, masks.xcr0) = (masks.leaf1_ecx | 1 << 12 | 1 << 27, masks.xcr0 | 6)
-                }
-                "avx" => {
-                    (masks.leaf1_ecx, masks.xcr0) = (masks.leaf1_ecx | 1 << 28 | 1 << 27, masks.xcr0 | 6)
-                }
+                "fma" => masks.wide(1 << 12),
+                "avx" => masks.wide(1 << 28),
                 "avx2" => masks.leaf7_ebx |= 1 << 5,
                 "bmi1" => masks.leaf7_ebx |= 1 << 3,
                 "bmi2" => masks.leaf7_ebx |= 1 << 8,

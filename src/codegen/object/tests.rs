@@ -117,12 +117,12 @@ int main(void) {
 "#;
 
 /// Runs the host linked with what `library` names; where there is no C compiler, nothing.
-fn run_host(file: &str, bytes: &[u8]) {
+fn run_host(source: &str, file: &str, bytes: &[u8]) {
     let folder = tempfile::tempdir().unwrap();
     let program = program();
     let object = compile(&program, &plan(&program).unwrap(), "m").unwrap();
     std::fs::write(folder.path().join("model.h"), &object.header).unwrap();
-    std::fs::write(folder.path().join("host.c"), HOST).unwrap();
+    std::fs::write(folder.path().join("host.c"), source).unwrap();
     std::fs::write(folder.path().join(file), bytes).unwrap();
     let host = folder.path().join("host");
     let built = Command::new("cc")
@@ -143,11 +143,36 @@ fn run_host(file: &str, bytes: &[u8]) {
 fn a_c_host_links_and_checks_work() {
     let program = program();
     let object = compile(&program, &plan(&program).unwrap(), "m").unwrap();
-    run_host("model.o", &object.bytes);
-    run_host("libmodel.a", &object.to_archive());
+    run_host(HOST, "model.o", &object.bytes);
+    run_host(HOST, "libmodel.a", &object.to_archive());
     if Command::new("cc").arg("--version").output().is_ok() {
-        run_host("libmodel.so", &object.to_shared().unwrap());
+        run_host(HOST, "libmodel.so", &object.to_shared().unwrap());
     }
+}
+
+/// Asks for every feature that `cpuid` could report, as an object for another processor would.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn an_object_for_another_processor_says_so() {
+    let program = program();
+    let mut object = compile(&program, &plan(&program).unwrap(), "m").unwrap();
+    // and ecx, mask; cmp ecx, mask
+    let at = object.bytes.windows(8).position(|w| w[..2] == [0x81, 0xe1] && w[6..] == [0x81, 0xf9]).unwrap();
+    for start in [at + 2, at + 8] {
+        object.bytes[start..start + 4].fill(0xff);
+    }
+    let source = r#"
+#include "model.h"
+int main(void) {
+    mdlc_context context;
+    int64_t n = 0, aligned[16];
+    context.version = MDLC_ABI_VERSION;
+    if (m_init(&context) != MDLC_CPU || context.version != 0) return 1;
+    mdlc_tensor none = { 0 };
+    return m_forward(&context, aligned, &none, &none, &n, aligned) == MDLC_VERSION ? 0 : 2;
+}
+"#;
+    run_host(source, "model.o", &object.bytes);
 }
 
 #[test]

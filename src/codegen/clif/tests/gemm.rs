@@ -148,9 +148,9 @@ fn every_layout_of_odd_sizes_is_right() {
 
 #[test]
 fn sizes_around_the_tiles_are_right() {
-    for m in [0, 1, 2, 3, 4, 5] {
-        for n in [0, 1, 3, 4, 8, 12, 16, 33, 70] {
-            for k in [0, 1, 4, 5, 9] {
+    for m in [0usize, 1, 2, 3, 4, 5] {
+        for n in [0usize, 1, 3, 4, 8, 12, 16, 33, 70] {
+            for k in [0usize, 1, 4, 5, 9] {
                 for rhs in [Layout::Rows, Layout::Columns] {
                     let tail = if (m + n).is_multiple_of(2) { Tail::Light } else { Tail::Heavy };
                     let layouts = (Layout::Rows, rhs, Layout::Rows);
