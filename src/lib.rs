@@ -1,8 +1,10 @@
 //! mdlc: a declarative model compiler.
 
+pub mod cli;
 pub mod codegen;
 pub mod diag;
 pub mod dim;
+pub mod driver;
 pub mod dtype;
 pub mod files;
 pub mod graph;

@@ -1,3 +1,5 @@
 //! The `mdlc` program.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    mdlc::cli::main()
+}

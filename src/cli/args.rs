@@ -1,0 +1,270 @@
+//! The command line as types. `clap` reads it; nothing here acts.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Exit codes, shown by `mdlc --help`.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0   success
+  1   an error in source or data, with its place
+  2   wrong use of the command line
+  3   a file or device cannot be read or written
+  4   a limit was reached
+  5   code and processor, or code and runtime, do not fit
+  70  a fault of mdlc itself";
+
+/// A declarative model compiler: `.mdl` files to native forward functions.
+#[derive(Debug, Parser)]
+#[command(name = "mdlc", version, after_help = EXIT_CODES, propagate_version = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Check a file: names, shapes, types. Prints every error of it.
+    #[command(after_help = "Example:\n  mdlc check models/lstm.mdl --set H=32")]
+    Check(CheckArgs),
+    /// Compile, print what came of it, and write an object, archive or shared library.
+    #[command(
+        after_help = "Examples:\n  mdlc compile models/lstm.mdl\n  mdlc compile models/bert.mdl --dim B=1 -o bert.so"
+    )]
+    Compile(CompileArgs),
+    /// Compile and run on weights and inputs.
+    #[command(
+        after_help = "Examples:\n  mdlc run models/ffn.mdl                                  (declared initialisers, drawn inputs)\n  mdlc run models/lstm.mdl --weights w.safetensors --input x=x.npy --output out.safetensors"
+    )]
+    Run(RunArgs),
+    /// Print a stage of the compilation.
+    #[command(
+        after_help = "Examples:\n  mdlc dump models/ffn.mdl --emit graph\n  mdlc dump models/ffn.mdl --emit graph --after fuse"
+    )]
+    Dump(DumpArgs),
+    /// Compare the reference evaluator and native code with expected outputs.
+    #[command(
+        after_help = "Examples:\n  mdlc verify m.mdl --weights w.safetensors --inputs i.safetensors --expect o.safetensors\n  mdlc verify --cases tests/oracles/cases.toml"
+    )]
+    Verify(VerifyArgs),
+    /// List the weights a model wants; with a file, what is missing, unexpected or of another shape.
+    #[command(after_help = "Example:\n  mdlc weights models/gpt2.mdl gpt2.safetensors")]
+    Weights(WeightsArgs),
+    /// Print a completion script for a shell.
+    #[command(after_help = "Example:\n  mdlc completions bash > /etc/bash_completion.d/mdlc")]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Which model of a file, and with what.
+#[derive(Clone, Debug, Args)]
+pub struct ModelArgs {
+    /// The `.mdl` file.
+    pub file: PathBuf,
+    /// The `model` of the file, or a module; not needed where there is one only.
+    #[arg(long)]
+    pub model: Option<String>,
+    /// The entry to compile.
+    #[arg(long, default_value = "forward")]
+    pub entry: String,
+    /// A static argument of the model: a number, string, list, any static expression.
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = pair)]
+    pub set: Vec<(String, String)>,
+    /// A static argument of the entry.
+    #[arg(long = "arg", value_name = "NAME=VALUE", value_parser = pair)]
+    pub arg: Vec<(String, String)>,
+    /// Fixes a free dimension.
+    #[arg(long = "dim", value_name = "NAME=N", value_parser = dimension)]
+    pub dims: Vec<(String, i64)>,
+    /// The shape of an input, where its rank is open: `x=B,T,24`.
+    #[arg(long = "shape", value_name = "INPUT=AXES", value_parser = pair)]
+    pub shapes: Vec<(String, String)>,
+    /// An optional input that will be given; without it, those with defaults are left out.
+    #[arg(long = "with", value_name = "INPUT")]
+    pub with: Vec<String>,
+}
+
+/// `check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// What to check.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Print diagnostics as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `compile`.
+#[derive(Debug, Args)]
+pub struct CompileArgs {
+    /// What to compile.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Where to write: `.o`, `.a` or `.so`; a C header goes beside it.
+    #[arg(short, long)]
+    pub output: Option<PathBuf>,
+    /// Print a stage instead of the summary.
+    #[arg(long, value_enum)]
+    pub emit: Option<Stage>,
+    /// Print the summary as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// What to run.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// The weights file (safetensors). Without it the declared initialisers are used.
+    #[arg(long)]
+    pub weights: Option<PathBuf>,
+    /// Draw weights that the file lacks, and ignore tensors it has too many.
+    #[arg(long, requires = "weights")]
+    pub partial: bool,
+    /// An input from a `.npy` file, or all inputs of a `.npz` or `.safetensors` file.
+    #[arg(long = "input", value_name = "[NAME=]FILE")]
+    pub inputs: Vec<String>,
+    /// Where to write the outputs: `.safetensors`, `.npz`, or `.npy` for a single one.
+    #[arg(short, long)]
+    pub output: Option<PathBuf>,
+    /// Seed of drawn weights and inputs.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `dump`.
+#[derive(Debug, Args)]
+pub struct DumpArgs {
+    /// What to print.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// The stage.
+    #[arg(long, value_enum, default_value_t = Stage::Graph)]
+    pub emit: Stage,
+    /// Show the graph as it is after this pass.
+    #[arg(long, value_name = "PASS")]
+    pub after: Option<String>,
+}
+
+/// A stage that can be printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Stage {
+    /// The parsed file.
+    Ast,
+    /// The graph before any pass.
+    Graph,
+    /// The graph after all passes, with costs.
+    Fused,
+    /// The loop nests.
+    Loops,
+    /// The arena.
+    Plan,
+    /// Cranelift's input.
+    Clif,
+}
+
+/// `verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// The `.mdl` file.
+    #[arg(required_unless_present = "cases")]
+    pub file: Option<PathBuf>,
+    /// A table of cases instead of one.
+    #[arg(long, value_name = "TABLE.toml", conflicts_with = "file")]
+    pub cases: Option<PathBuf>,
+    /// Only cases whose name contains this.
+    #[arg(long, requires = "cases")]
+    pub only: Option<String>,
+    /// The model.
+    #[arg(long)]
+    pub model: Option<String>,
+    /// The entry.
+    #[arg(long, default_value = "forward")]
+    pub entry: String,
+    /// A static argument.
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = pair)]
+    pub set: Vec<(String, String)>,
+    /// Fixes a free dimension.
+    #[arg(long = "dim", value_name = "NAME=N", value_parser = dimension)]
+    pub dims: Vec<(String, i64)>,
+    /// Weights (safetensors).
+    #[arg(long)]
+    pub weights: Option<PathBuf>,
+    /// Inputs (safetensors).
+    #[arg(long)]
+    pub inputs: Option<PathBuf>,
+    /// Expected outputs (safetensors).
+    #[arg(long)]
+    pub expect: Option<PathBuf>,
+    /// Weights, `input.*` and `output.*` in one file.
+    #[arg(long, conflicts_with_all = ["weights", "inputs", "expect"])]
+    pub bundle: Option<PathBuf>,
+    /// Tolerances per output.
+    #[arg(long)]
+    pub case: Option<PathBuf>,
+    /// Relative tolerance where no case gives one.
+    #[arg(long, default_value_t = 1e-5)]
+    pub rtol: f64,
+    /// Absolute tolerance where no case gives one.
+    #[arg(long, default_value_t = 1e-6)]
+    pub atol: f64,
+    /// What to compare: both without this option.
+    #[arg(long, value_enum)]
+    pub backend: Option<Backend>,
+    /// Print the results as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Backend {
+    /// The reference evaluator, f64.
+    Reference,
+    /// Native code from Cranelift.
+    Clif,
+    /// Native code with AVX2 kernels.
+    Avx2,
+    /// Native code with AVX-512 kernels.
+    Avx512,
+}
+
+/// `weights`.
+#[derive(Debug, Args)]
+pub struct WeightsArgs {
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// A weights file to compare with.
+    pub weights: Option<PathBuf>,
+    /// Print the list as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    if name.is_empty() || value.is_empty() {
+        return Err("write NAME=VALUE".into());
+    }
+    Ok((name.to_string(), value.to_string()))
+}
+
+fn dimension(text: &str) -> Result<(String, i64), String> {
+    let (name, value) = pair(text)?;
+    let value: i64 = value.parse().map_err(|_| format!("`{value}` is not an integer"))?;
+    if value < 0 {
+        return Err("a dimension cannot be negative".into());
+    }
+    Ok((name, value))
+}

@@ -1,0 +1,150 @@
+//! `mdlc verify`
+
+use super::args::{Backend as Wanted, VerifyArgs};
+use super::{plain, print, print_json};
+use crate::diag::Fault;
+use crate::driver::Error;
+use crate::driver::cases::{Backend, Check};
+use crate::driver::compare::{Comparison, Tolerance};
+use crate::driver::table::{Call, CaseFile, Table};
+use crate::files::{NamedTensors, read_tensors};
+use indicatif::ProgressBar;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Verifies one case or a table of them; exit code 1 if anything differs.
+pub fn verify(args: &VerifyArgs) -> Result<ExitCode, Error> {
+    let backends = match args.backend {
+        None => vec![Backend::Reference, Backend::Clif],
+        Some(Wanted::Reference) => vec![Backend::Reference],
+        Some(Wanted::Clif) => vec![Backend::Clif],
+        Some(Wanted::Avx2 | Wanted::Avx512) => {
+            let title = "wide kernels are not there yet; the back ends are `reference` and `clif`";
+            return Err(plain("not-supported", Fault::User, title));
+        }
+    };
+    let checks = match &args.cases {
+        Some(table) => table_checks(table, args.only.as_deref())?,
+        None => vec![(single_name(args), single_check(args)?)],
+    };
+    let progress = ProgressBar::new(checks.len() as u64);
+    let mut results: Vec<(String, Result<Vec<Comparison>, Error>)> = Vec::new();
+    for (name, check) in checks {
+        progress.inc(1);
+        results.push((name, check.run(&backends)));
+    }
+    progress.finish_and_clear();
+    let passes = |r: &Result<Vec<Comparison>, Error>| {
+        r.as_ref().is_ok_and(|all| all.iter().all(|c| c.failure.is_none()))
+    };
+    let passed = results.iter().filter(|(_, r)| passes(r)).count();
+    let code = if passed == results.len() { ExitCode::SUCCESS } else { ExitCode::from(1) };
+    if args.json {
+        let one = |(name, result): &(String, Result<Vec<Comparison>, Error>)| match result {
+            Ok(comparisons) => json!({ "case": name, "passed": passes(result), "outputs": comparisons }),
+            Err(error) => json!({ "case": name, "passed": false, "error": error.to_string() }),
+        };
+        let failed = results.len() - passed;
+        print_json(
+            &json!({ "passed": passed, "failed": failed, "cases": results.iter().map(one).collect::<Vec<_>>() }),
+        )?;
+        return Ok(code);
+    }
+    let mut text = String::new();
+    for (name, result) in &results {
+        match result {
+            Err(error) => {
+                let _ = writeln!(text, "FAIL {name}\n{error}");
+            }
+            Ok(comparisons) => line(&mut text, name, comparisons, args.cases.is_none()),
+        }
+    }
+    let _ = writeln!(text, "{passed} passed, {} failed", results.len() - passed);
+    print(&text)?;
+    Ok(code)
+}
+
+/// One line for a case, and one per output where there is a single case or a failure.
+fn line(text: &mut String, name: &str, comparisons: &[Comparison], detailed: bool) {
+    let worst = comparisons.iter().map(|c| c.tolerances).fold(0.0, f64::max);
+    let failed = comparisons.iter().any(|c| c.failure.is_some());
+    let word = if failed { "FAIL" } else { "ok  " };
+    let _ = writeln!(text, "{word} {name}: largest difference {worst:.3} tolerances");
+    for c in comparisons.iter().filter(|c| detailed || c.failure.is_some()) {
+        let ulps = c.ulps.map_or(String::new(), |u| format!(", {u} ULP"));
+        let why = c.failure.as_ref().map_or(String::new(), |f| format!(": {f}"));
+        let _ =
+            writeln!(text, "       {:9} {}: {:.3} tolerances{ulps}{why}", c.backend, c.output, c.tolerances);
+    }
+}
+
+fn table_checks(path: &Path, only: Option<&str>) -> Result<Vec<(String, Check)>, Error> {
+    let text = crate::driver::read_source(path)?;
+    let table: Table = toml::from_str(&text)
+        .map_err(|e| plain("bad-table", Fault::User, format!("`{}`: {e}", path.display())))?;
+    let base = path.parent().map_or_else(PathBuf::new, Path::to_path_buf);
+    let wanted = table.cases.iter().filter(|case| only.is_none_or(|only| case.name.contains(only)));
+    let checks: Result<Vec<_>, Error> =
+        wanted.map(|case| Ok((case.name.clone(), Check::of_case(case, &base)?))).collect();
+    let checks = checks?;
+    if checks.is_empty() {
+        return Err(plain("no-cases", Fault::User, "the table has no such case"));
+    }
+    Ok(checks)
+}
+
+fn single_name(args: &VerifyArgs) -> String {
+    args.file.as_ref().map_or_else(String::new, |f| f.display().to_string())
+}
+
+fn single_check(args: &VerifyArgs) -> Result<Check, Error> {
+    let read = |path: &Option<PathBuf>| match path {
+        Some(path) => read_tensors(path).map_err(|e| Error::plain(e.to_diagnostic())),
+        None => Ok(NamedTensors::new()),
+    };
+    let (mut weights, mut inputs, mut expected) =
+        (read(&args.weights)?, read(&args.inputs)?, read(&args.expect)?);
+    for (name, tensor) in read(&args.bundle)? {
+        if let Some(name) = name.strip_prefix("input.") {
+            inputs.insert(name.to_string(), tensor);
+        } else if let Some(name) = name.strip_prefix("output.") {
+            expected.insert(name.to_string(), tensor);
+        } else {
+            weights.insert(name, tensor);
+        }
+    }
+    if expected.is_empty() {
+        return Err(plain(
+            "nothing-expected",
+            Fault::User,
+            "give --expect or --bundle with expected outputs",
+        ));
+    }
+    let default = Tolerance { rtol: args.rtol, atol: args.atol };
+    let file: CaseFile = match &args.case {
+        Some(path) => serde_json::from_str(&crate::driver::read_source(path)?)
+            .map_err(|e| plain("bad-case", Fault::User, format!("`{}`: {e}", path.display())))?,
+        None => CaseFile::default(),
+    };
+    let tolerance = |rtol: Option<f64>, atol: Option<f64>| Tolerance {
+        rtol: rtol.unwrap_or(0.0),
+        atol: atol.unwrap_or(0.0),
+    };
+    let tolerances: BTreeMap<String, Tolerance> =
+        file.outputs.into_iter().map(|(name, o)| (name, tolerance(o.rtol, o.atol))).collect();
+    Ok(Check {
+        file: args.file.clone().unwrap_or_default(),
+        model: args.model.clone(),
+        set: args.set.clone(),
+        dims: args.dims.clone(),
+        calls: vec![Call { entry: Some(args.entry.clone()), ..Call::default() }],
+        weights,
+        inputs,
+        expected,
+        tolerances,
+        default,
+    })
+}

@@ -1,0 +1,217 @@
+//! Verification: models against tensors that others computed.
+//!
+//! A case passes if its calls together produce every expected tensor, within its tolerance, by
+//! each back end asked for. The reference evaluator runs on the graph before any pass, native
+//! code on everything after.
+
+use super::compare::{Comparison, Tolerance, compare};
+use super::table::{Call, Case, CaseFile, expression};
+use super::{Compiler, Error};
+use crate::diag::{Diagnostic, Fault};
+use crate::dtype::DType;
+use crate::files::{NamedTensors, read_tensors};
+use crate::graph::dims::bind_dims;
+use crate::graph::eval::{Mode, evaluate};
+use crate::runtime::Weights;
+use crate::tensor::{Data, Tensor};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// What computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// The reference evaluator, f64.
+    Reference,
+    /// Native code from Cranelift.
+    Clif,
+}
+
+/// Everything that one verification needs.
+#[derive(Debug)]
+pub struct Check {
+    /// The `.mdl` file.
+    pub file: PathBuf,
+    /// The model.
+    pub model: Option<String>,
+    /// Static arguments, as expressions.
+    pub set: Vec<(String, String)>,
+    /// Fixed dimensions.
+    pub dims: Vec<(String, i64)>,
+    /// Calls.
+    pub calls: Vec<Call>,
+    /// Weights by name.
+    pub weights: NamedTensors,
+    /// Inputs by name.
+    pub inputs: NamedTensors,
+    /// Expected outputs by name.
+    pub expected: NamedTensors,
+    /// Tolerance per expected tensor, and for all others.
+    pub tolerances: BTreeMap<String, Tolerance>,
+    /// The tolerance of outputs that have none of their own.
+    pub default: Tolerance,
+}
+
+impl Check {
+    /// The check of a case of a table in folder `base`.
+    ///
+    /// # Errors
+    /// Files that cannot be read.
+    pub fn of_case(case: &Case, base: &Path) -> Result<Check, Error> {
+        let folder = case.folder(base);
+        let read = |name: &str| {
+            read_tensors(&folder.join(name)).map_err(|error| Error::plain(error.to_diagnostic()))
+        };
+        let set = case.args.iter().map(|(name, value)| Ok((name.clone(), expression(value)?)));
+        let set = set.collect::<Result<_, String>>().map_err(|e| user("bad-table", e))?;
+        let file: CaseFile = match std::fs::read_to_string(folder.join("case.json")) {
+            Ok(text) => serde_json::from_str(&text).map_err(|e| user("bad-case", e.to_string()))?,
+            Err(_) => CaseFile::default(),
+        };
+        let mut tolerances = BTreeMap::new();
+        for (name, output) in file.outputs {
+            let tolerance = Tolerance { rtol: output.rtol.unwrap_or(0.0), atol: output.atol.unwrap_or(0.0) };
+            tolerances.insert(name, tolerance);
+        }
+        Ok(Check {
+            file: case.file.clone(),
+            model: case.model.clone(),
+            set,
+            dims: case.dims.iter().map(|(n, v)| (n.clone(), *v)).collect(),
+            calls: case.calls(),
+            weights: read("weights.safetensors")?,
+            inputs: read("inputs.safetensors")?,
+            expected: read("outputs.safetensors")?,
+            tolerances,
+            default: Tolerance { rtol: 1e-5, atol: 1e-6 },
+        })
+    }
+
+    /// Runs all calls by all back ends.
+    ///
+    /// # Errors
+    /// Whatever keeps a call from being made, and expected tensors that no call produces.
+    pub fn run(&self, backends: &[Backend]) -> Result<Vec<Comparison>, Error> {
+        let mut comparisons = Vec::new();
+        let (mut produced, mut taken) = (BTreeSet::new(), BTreeSet::new());
+        for call in &self.calls {
+            comparisons.extend(self.run_call(call, backends, &mut produced, &mut taken)?);
+        }
+        if let Some(missing) = self.expected.keys().find(|name| !produced.contains(*name)) {
+            return Err(user("not-produced", format!("no call produces the expected tensor `{missing}`")));
+        }
+        if let Some(unused) = self.inputs.keys().find(|name| !taken.contains(*name)) {
+            return Err(user("not-taken", format!("no call takes the input `{unused}`")));
+        }
+        Ok(comparisons)
+    }
+
+    fn compiler(&self, call: &Call) -> Result<Compiler, Error> {
+        let mut compiler = Compiler::new();
+        if let Some(model) = &self.model {
+            compiler = compiler.model(model);
+        }
+        if let Some(entry) = &call.entry {
+            compiler = compiler.entry(entry);
+        }
+        for (name, value) in &self.set {
+            compiler = compiler.set(name, value);
+        }
+        for (name, value) in &call.set {
+            compiler = compiler.argument(name, expression(value).map_err(|e| user("bad-table", e))?);
+        }
+        Ok(self.dims.iter().fold(compiler, |compiler, (name, value)| compiler.dim(name, *value)))
+    }
+
+    fn run_call(
+        &self,
+        call: &Call,
+        backends: &[Backend],
+        produced: &mut BTreeSet<String>,
+        taken: &mut BTreeSet<String>,
+    ) -> Result<Vec<Comparison>, Error> {
+        let compiler = self.compiler(call)?;
+        // The entry's parameters decide which tensors are passed; optional ones must be named.
+        let plain = compiler.elaborate_file(&self.file)?.program.signature;
+        let tensor_of = |name: &str| call.inputs.get(name).map_or(name, String::as_str).to_string();
+        let given = plain.omitted.iter().filter(|name| self.inputs.contains_key(&tensor_of(name)));
+        let compiler = given.fold(compiler, |compiler, name| compiler.with(name));
+        let mut unit = compiler.elaborate_file(&self.file)?;
+        let mut inputs = Vec::new();
+        for port in &unit.program.signature.inputs {
+            let name = tensor_of(&port.name);
+            let tensor = self.inputs.get(&name).ok_or_else(|| {
+                user("missing-input", format!("the inputs hold no tensor `{name}` for `{}`", port.name))
+            })?;
+            taken.insert(name);
+            inputs.push(tensor.clone());
+        }
+        let weights = self.weights_of(&unit.program.signature)?;
+        let mut results: Vec<(&'static str, Vec<Tensor>)> = Vec::new();
+        if backends.contains(&Backend::Reference) {
+            let shapes: Vec<&[usize]> = inputs.iter().map(Tensor::shape).collect();
+            let program = &unit.program;
+            let dims = bind_dims(&program.signature, &program.checks, &shapes)
+                .map_err(|e| with_sources(&unit.sources, e.to_diagnostic()))?;
+            let outputs = evaluate(program, &inputs, &weights, &dims, Mode::F64)
+                .map_err(|e| with_sources(&unit.sources, e.to_diagnostic()))?;
+            results.push(("reference", outputs));
+        }
+        let signature = unit.program.signature.clone();
+        if backends.contains(&Backend::Clif) {
+            unit.optimise(None)?;
+            let loops = unit.lower()?;
+            let sources = unit.sources.clone();
+            let compiled = unit.generate(loops, false)?;
+            let bound = Weights::from_tensors(self.weights.clone());
+            let model = compiled.bind(&bound).map_err(|e| with_sources(&sources, e.to_diagnostic()))?;
+            let named = signature.inputs.iter().zip(&inputs).map(|(p, t)| (p.name.as_str(), t.view()));
+            let outputs = model.call(named).map_err(|e| with_sources(&sources, e.to_diagnostic()))?;
+            results.push(("clif", outputs.into_tensors().into_values().collect()));
+        }
+        let mut comparisons = Vec::new();
+        for (backend, outputs) in results {
+            for (port, got) in signature.outputs.iter().zip(outputs) {
+                let name = call.outputs.get(&port.name).unwrap_or(&port.name);
+                let Some(want) = self.expected.get(name) else {
+                    return Err(user("not-expected", format!("`{name}` is computed but not expected")));
+                };
+                produced.insert(name.clone());
+                let allowed = self.tolerances.get(name).copied().unwrap_or(self.default);
+                comparisons.push(compare(name, backend, &narrowed(got, port.ty.dtype), want, allowed));
+            }
+        }
+        Ok(comparisons)
+    }
+
+    fn weights_of(&self, signature: &crate::graph::ir::Signature) -> Result<Vec<Tensor>, Error> {
+        let find = |weight: &crate::graph::ir::Weight| {
+            let mut names = std::iter::once(&weight.path).chain(&weight.aliases);
+            names.find_map(|name| self.weights.get(name)).cloned().ok_or_else(|| {
+                user("missing-weight", format!("the weights hold no tensor `{}`", weight.path))
+            })
+        };
+        signature.weights.iter().map(find).collect()
+    }
+}
+
+/// The reference gives f64 where f32 is declared; it is compared as what is declared.
+fn narrowed(tensor: Tensor, declared: DType) -> Tensor {
+    if declared != DType::F32 || tensor.dtype() != DType::F64 {
+        return tensor;
+    }
+    match tensor.into_parts() {
+        (shape, Data::F64(values)) => {
+            let values: Vec<f32> = values.into_iter().map(|v| v as f32).collect();
+            Tensor::new(shape, values).expect("invariant: as many elements as before")
+        }
+        (shape, data) => Tensor::new(shape, data).expect("invariant: the same tensor"),
+    }
+}
+
+fn user(code: &'static str, title: impl Into<String>) -> Error {
+    Error::plain(Diagnostic::error(code, title.into()).fault(Fault::User))
+}
+
+fn with_sources(sources: &crate::source::SourceMap, diagnostic: Diagnostic) -> Error {
+    Error { sources: sources.clone(), diagnostics: vec![diagnostic] }
+}

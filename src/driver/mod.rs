@@ -1,0 +1,259 @@
+//! From a file to a stage: the one place where all stages meet.
+
+pub mod cases;
+pub mod compare;
+pub mod table;
+
+use crate::diag::{Diagnostic, Fault, render_plain};
+use crate::graph::ir::Program;
+use crate::graph::verify::verify_after;
+use crate::loops::ir::LoopProgram;
+use crate::runtime::Compiled;
+use crate::sema::{Loader, Request, elaborate};
+use crate::source::SourceMap;
+use crate::span::FileId;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// What was wrong, with the sources it points into.
+#[derive(Debug)]
+pub struct Error {
+    /// The texts.
+    pub sources: SourceMap,
+    /// At least one diagnostic.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl Error {
+    /// An error without source.
+    pub fn plain(diagnostic: Diagnostic) -> Self {
+        Error { sources: SourceMap::new(), diagnostics: vec![diagnostic] }
+    }
+
+    /// # Units
+    /// The process exit code.
+    pub fn exit_code(&self) -> u8 {
+        self.diagnostics.iter().map(Diagnostic::exit_code).max().unwrap_or(70)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&render_plain(&self.sources, &self.diagnostics))
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Reads files below the root file's folder.
+struct FolderLoader {
+    folder: PathBuf,
+}
+
+impl Loader for FolderLoader {
+    fn load(&self, path: &str) -> Result<String, String> {
+        let cannot = |error: std::io::Error| format!("`{path}` cannot be read: {error}");
+        let root = self.folder.canonicalize().map_err(cannot)?;
+        let target = root.join(path).canonicalize().map_err(cannot)?;
+        // A symbolic link may lead elsewhere.
+        if !target.starts_with(&root) {
+            return Err(format!("`{path}` lies outside the folder of the root file"));
+        }
+        std::fs::read_to_string(target).map_err(cannot)
+    }
+}
+
+/// What to compile and with what; see the fields of [`Request`].
+///
+/// ```
+/// use mdlc::driver::Compiler;
+/// use mdlc::runtime::Weights;
+/// use mdlc::tensor::TensorView;
+///
+/// let source = "
+///     module Scale(D) {
+///         param weight: [D] = fill(2.0)
+///         forward(x: [B, D]) -> [B, D] = x * weight
+///     }
+///     model scale = Scale(3)
+/// ";
+/// let compiled = Compiler::new().compile_source("scale.mdl", source)?;
+/// let model = compiled.bind(&Weights::initialised(0))?;
+/// let x = [1.0f32, 2.0, 3.0];
+/// let outputs = model.call([("x", TensorView::f32(&[1, 3], &x)?)])?;
+/// assert_eq!(outputs.get("y").and_then(|y| y.as_f32()), Some(&[2.0, 4.0, 6.0][..]));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Compiler {
+    request: Request,
+}
+
+/// A program with its sources and the time each stage took.
+#[derive(Debug)]
+pub struct Unit {
+    /// The texts.
+    pub sources: SourceMap,
+    /// The graph.
+    pub program: Program,
+    /// Stages in order.
+    pub times: Vec<(&'static str, Duration)>,
+}
+
+impl Compiler {
+    /// Defaults: the file's only model, its `forward`, all dimensions free.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The model or module.
+    pub fn model(mut self, name: impl Into<String>) -> Self {
+        self.request.model = Some(name.into());
+        self
+    }
+
+    /// The entry.
+    pub fn entry(mut self, name: impl Into<String>) -> Self {
+        self.request.entry = Some(name.into());
+        self
+    }
+
+    /// A static argument of the model, an expression of the language.
+    pub fn set(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.request.set.push((name.into(), value.into()));
+        self
+    }
+
+    /// A static argument of the entry, an expression of the language.
+    pub fn argument(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.request.arguments.push((name.into(), value.into()));
+        self
+    }
+
+    /// Fixes a dimension.
+    pub fn dim(mut self, name: impl Into<String>, value: i64) -> Self {
+        self.request.dims.push((name.into(), value));
+        self
+    }
+
+    /// An optional input that will be given.
+    pub fn with(mut self, name: impl Into<String>) -> Self {
+        self.request.with.push(name.into());
+        self
+    }
+
+    /// The shape of an input whose rank is open: names and numbers.
+    pub fn shape<S: Into<String>>(
+        mut self,
+        name: impl Into<String>,
+        axes: impl IntoIterator<Item = S>,
+    ) -> Self {
+        self.request.shapes.push((name.into(), axes.into_iter().map(Into::into).collect()));
+        self
+    }
+
+    /// Compiles a file for this processor.
+    ///
+    /// # Errors
+    /// All errors of the file.
+    pub fn compile_file(&self, path: impl AsRef<Path>) -> Result<Compiled, Error> {
+        self.compile(self.elaborate_file(path.as_ref())?)
+    }
+
+    /// Compiles a text; imports of files are relative to the working directory.
+    ///
+    /// # Errors
+    /// All errors of the text.
+    pub fn compile_source(&self, name: &str, text: &str) -> Result<Compiled, Error> {
+        self.compile(self.elaborate_source(name, text, Path::new("."))?)
+    }
+
+    fn compile(&self, mut unit: Unit) -> Result<Compiled, Error> {
+        unit.optimise(None)?;
+        let loops = unit.lower()?;
+        unit.generate(loops, false)
+    }
+
+    /// The graph of a file.
+    ///
+    /// # Errors
+    /// All errors of the file.
+    pub fn elaborate_file(&self, path: &Path) -> Result<Unit, Error> {
+        let text = read_source(path)?;
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        self.elaborate_source(&path.to_string_lossy(), &text, folder)
+    }
+
+    /// The graph of a text whose imports lie in `folder`.
+    ///
+    /// # Errors
+    /// All errors of the text.
+    pub fn elaborate_source(&self, name: &str, text: &str, folder: &Path) -> Result<Unit, Error> {
+        let started = Instant::now();
+        let mut sources = SourceMap::new();
+        let file: FileId = sources.add(name, text);
+        let request = Request { file: Some(file), ..self.request.clone() };
+        let loader = FolderLoader { folder: folder.to_path_buf() };
+        match elaborate(&request, &mut sources, &loader) {
+            Ok(program) => Ok(Unit { sources, program, times: vec![("elaborate", started.elapsed())] }),
+            Err(diagnostics) => Err(Error { sources, diagnostics }),
+        }
+    }
+}
+
+/// The text of a source file.
+///
+/// # Errors
+/// A file that cannot be read, or is no text.
+pub fn read_source(path: &Path) -> Result<String, Error> {
+    std::fs::read_to_string(path).map_err(|error| {
+        let title = format!("`{}` cannot be read: {error}", path.display());
+        let fault = if error.kind() == std::io::ErrorKind::InvalidData { Fault::User } else { Fault::File };
+        Error::plain(Diagnostic::error("unreadable", title).fault(fault))
+    })
+}
+
+impl Unit {
+    fn timed<T>(&mut self, stage: &'static str, work: impl FnOnce(&mut Self) -> T) -> T {
+        let started = Instant::now();
+        let result = work(self);
+        self.times.push((stage, started.elapsed()));
+        result
+    }
+
+    fn error(&self, diagnostics: Vec<Diagnostic>) -> Error {
+        Error { sources: self.sources.clone(), diagnostics }
+    }
+
+    /// Runs the passes, up to and including `last`. Debug builds verify after each.
+    ///
+    /// # Errors
+    /// A fault of a pass: our own.
+    pub fn optimise(&mut self, last: Option<&str>) -> Result<(), Error> {
+        let result = self.timed("passes", |unit| {
+            crate::passes::run(&mut unit.program, last, &mut |pass, program| {
+                if cfg!(debug_assertions) { verify_after(pass.name, program) } else { Ok(()) }
+            })
+        });
+        result.map_err(|fault| self.error(vec![fault.to_diagnostic()]))
+    }
+
+    /// The loop nests.
+    ///
+    /// # Errors
+    /// Reads that are outside for all sizes, and limits.
+    pub fn lower(&mut self) -> Result<LoopProgram, Error> {
+        let result = self.timed("loops", |unit| crate::loops::lower::lower(&unit.program));
+        result.map_err(|diagnostics| self.error(diagnostics))
+    }
+
+    /// Native code; `text` keeps the printed CLIF.
+    ///
+    /// # Errors
+    /// Limits, and processors that lack what the code needs.
+    pub fn generate(&mut self, loops: LoopProgram, text: bool) -> Result<Compiled, Error> {
+        let result = self.timed("codegen", |_| Compiled::with_text(loops, text));
+        result.map_err(|error| self.error(vec![error.to_diagnostic()]))
+    }
+}
