@@ -11,6 +11,7 @@ use super::error::CodeError;
 use super::target::{Placement, host};
 use crate::loops::buffers::Plan;
 use crate::loops::ir::LoopProgram;
+use crate::source::SourceMap;
 use cranelift_codegen::ir::LibCall;
 use cranelift_jit::{ArenaMemoryProvider, JITBuilder, JITModule};
 use std::fmt;
@@ -36,16 +37,16 @@ unsafe impl Send for Code {}
 unsafe impl Sync for Code {}
 
 impl Code {
-    /// Compiles a program for the host.
+    /// Compiles a program for the host; given sources, also prints its functions.
     ///
     /// # Errors
     /// As [`clif::define`] and [`host`]; [`CodeError::Memory`] where the code finds no room.
-    pub fn new(program: &LoopProgram, plan: &Plan, with_text: bool) -> Result<Code, CodeError> {
+    pub fn new(program: &LoopProgram, plan: &Plan, sources: Option<&SourceMap>) -> Result<Code, CodeError> {
         let constants = program.functions.iter().flat_map(|func| &func.buffers).map(clif::constant_bytes);
         let constants = constants.fold(0usize, usize::saturating_add);
         let mut reserve = FIRST_RESERVE_BYTES;
         loop {
-            match Self::within(program, plan, with_text, constants.saturating_add(reserve)) {
+            match Self::within(program, plan, sources, constants.saturating_add(reserve)) {
                 Err(CodeError::Memory(_)) if reserve < LAST_RESERVE_BYTES => reserve *= 8,
                 result => return result,
             }
@@ -55,7 +56,7 @@ impl Code {
     fn within(
         program: &LoopProgram,
         plan: &Plan,
-        with_text: bool,
+        sources: Option<&SourceMap>,
         reserve_bytes: usize,
     ) -> Result<Code, CodeError> {
         let isa = host(Placement::Memory)?;
@@ -67,7 +68,7 @@ impl Code {
         let mut code =
             Code { module: Some(JITModule::new(builder)), entries: Vec::new(), functions: Vec::new() };
         let Some(module) = code.module.as_mut() else { return Ok(code) };
-        code.functions = clif::define(module, program, plan, with_text)?;
+        code.functions = clif::define(module, program, plan, sources)?;
         module.finalize_definitions().map_err(|error| CodeError::of_module("the program", &error))?;
         code.entries = code.functions.iter().map(|f| entry(module, f)).collect();
         Ok(code)

@@ -42,7 +42,7 @@ pub fn compile(program: &LoopProgram, plan: &Plan, prefix: &str) -> Result<Objec
     let failed = |error| CodeError::of_module(&program.signature.name, &error);
     let builder = ObjectBuilder::new(isa, prefix, Box::new(no_library)).map_err(failed)?;
     let mut module = ObjectModule::new(builder);
-    let functions = clif::define(&mut module, program, plan, false)?;
+    let functions = clif::define(&mut module, program, plan, None)?;
     let ids: Vec<_> = functions.iter().map(|function| function.id).collect();
     let description = header::description(&program.signature);
     let exports = Exports { program, plan, blob: &blob, functions: &ids, prefix, description: &description };

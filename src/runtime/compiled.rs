@@ -14,6 +14,7 @@ use crate::graph::print::type_text;
 use crate::loops::buffers::{self, BlobLayout, LimitError, Plan};
 use crate::loops::ir::LoopProgram;
 use crate::ops::init::initialise;
+use crate::source::SourceMap;
 use crate::tensor::{Tensor, TensorView};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -45,14 +46,14 @@ impl Compiled {
     /// # Errors
     /// [`CompileError`]: this processor cannot run the code, or a limit is exceeded.
     pub fn new(program: LoopProgram) -> Result<Self, CompileError> {
-        Self::with_text(program, false)
+        Self::with_text(program, None)
     }
 
-    /// As [`Compiled::new`], keeping the printed Cranelift IR of each function if asked to.
+    /// As [`Compiled::new`]; given sources, keeps the printed Cranelift IR of each function.
     ///
     /// # Errors
     /// As [`Compiled::new`].
-    pub fn with_text(program: LoopProgram, text: bool) -> Result<Self, CompileError> {
+    pub fn with_text(program: LoopProgram, sources: Option<&SourceMap>) -> Result<Self, CompileError> {
         let plan = buffers::plan(&program)?;
         let blob = BlobLayout::new(&program)?;
         let entry = &program.functions[program.entry];
@@ -61,7 +62,7 @@ impl Compiled {
                 "the entry takes other arguments than its inputs and the blob",
             ));
         }
-        let code = Code::new(&program, &plan, text)?;
+        let code = Code::new(&program, &plan, sources)?;
         Ok(Compiled { inner: Arc::new(Inner { program, plan, blob, code }) })
     }
 

@@ -4,9 +4,11 @@ use super::super::error::CodeError;
 use super::bodies::{Bodies, Body};
 use super::clif_type;
 use super::dims::Sizes;
+use super::text::Notes;
 use crate::dtype::DType;
 use crate::loops::buffers::FramePlan;
 use crate::loops::ir::{BufferId, BufferKind, Local, LoopFunc, LoopProgram, LoopVar, Scalar, ScalarId};
+use crate::source::SourceMap;
 use cranelift_codegen::Context;
 use cranelift_codegen::ir::{
     AliasRegion, AliasRegionData, Block, FuncRef, InstBuilder, MemFlagsData, Value, types,
@@ -23,6 +25,8 @@ const MAX_FUNCTION_VALUES: usize = 1 << 20;
 pub(super) struct Env<'a> {
     pub program: &'a LoopProgram,
     pub func: &'a LoopFunc,
+    /// For comments in the printed form, if there is to be one.
+    pub sources: Option<&'a SourceMap>,
     pub frame: &'a FramePlan,
     /// The functions of the program.
     pub ids: &'a [FuncId],
@@ -66,16 +70,17 @@ pub(super) struct FuncCx<'a, 'b> {
     bases: Vec<Option<Base>>,
     imported: BTreeMap<FuncId, FuncRef>,
     failed: Option<Block>,
+    pub notes: Notes,
 }
 
-/// Emits a function into `context`, whose signature is set.
+/// Emits a function into `context`, whose signature is set; gives comments for its printed form.
 pub(super) fn emit(
     env: Env<'_>,
     module: &mut dyn Module,
     bodies: &mut Bodies,
     scratch: &mut FunctionBuilderContext,
     context: &mut Context,
-) -> Result<(), CodeError> {
+) -> Result<Notes, CodeError> {
     let config = module.target_config();
     let mut builder = FunctionBuilder::new(&mut context.func, scratch);
     let entry = builder.create_block();
@@ -103,6 +108,7 @@ pub(super) fn emit(
         bases: vec![None; env.func.buffers.len()],
         imported: BTreeMap::new(),
         failed: None,
+        notes: Notes::default(),
     };
     cx.sizes();
     cx.bases(pointers);
@@ -111,8 +117,9 @@ pub(super) fn emit(
     cx.builder.ins().return_(&[ok]);
     cx.failure_exit();
     cx.builder.seal_all_blocks();
+    let notes = std::mem::take(&mut cx.notes);
     cx.builder.finalize(config);
-    Ok(())
+    Ok(notes)
 }
 
 /// An error of our own.

@@ -18,6 +18,7 @@ mod gemm;
 mod lanes;
 mod scalar;
 mod stmt;
+mod text;
 mod vector;
 
 #[cfg(test)]
@@ -29,6 +30,7 @@ use super::error::CodeError;
 use crate::dtype::DType;
 use crate::loops::buffers::Plan;
 use crate::loops::ir::{Buffer, BufferKind, LoopFunc, LoopProgram};
+use crate::source::SourceMap;
 use bodies::Bodies;
 use cranelift_codegen::Context;
 use cranelift_codegen::ir::{AbiParam, Signature, Type, types};
@@ -58,7 +60,7 @@ pub struct CodeStats {
     pub code_bytes: usize,
 }
 
-/// Compiles all functions of a program into a module.
+/// Compiles all functions of a program into a module; given sources, also prints them.
 ///
 /// # Errors
 /// [`CodeError`]: a limit of the back end, an element type that is not computed with, or a fault
@@ -67,7 +69,7 @@ pub fn define(
     module: &mut dyn Module,
     program: &LoopProgram,
     plan: &Plan,
-    with_text: bool,
+    sources: Option<&SourceMap>,
 ) -> Result<Vec<Compiled>, CodeError> {
     let mut ids = Vec::with_capacity(program.functions.len());
     for (k, func) in program.functions.iter().enumerate() {
@@ -83,11 +85,17 @@ pub fn define(
     let mut context = module.make_context();
     let mut compiled = Vec::with_capacity(ids.len());
     for (k, func) in program.functions.iter().enumerate() {
-        let env =
-            function::Env { program, func, frame: &plan.functions[k], ids: &ids, constants: &constants[k] };
+        let env = function::Env {
+            program,
+            func,
+            sources,
+            frame: &plan.functions[k],
+            ids: &ids,
+            constants: &constants[k],
+        };
         context.func.signature = entry_signature(module);
-        function::emit(env, module, &mut bodies, &mut scratch, &mut context)?;
-        let text = with_text.then(|| format!("; {}\n{}", func.name, context.func.display()));
+        let notes = function::emit(env, module, &mut bodies, &mut scratch, &mut context)?;
+        let text = sources.map(|s| text::text(&func.name, &s.place(func.span), &context.func, notes));
         let stats = finish(module, &func.name, ids[k], &mut context)?;
         compiled.push(Compiled { name: func.name.to_string(), id: ids[k], stats, text });
     }

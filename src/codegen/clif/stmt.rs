@@ -17,6 +17,10 @@ impl FuncCx<'_, '_> {
         for stmt in stmts {
             self.check_size()?;
             self.memo.clear();
+            if let Some(sources) = self.env.sources {
+                let at = self.builder.func.dfg.num_insts();
+                self.notes.add(at, self.env.program, self.env.func, sources, stmt);
+            }
             self.stmt(stmt)?;
         }
         Ok(())

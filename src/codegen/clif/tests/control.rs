@@ -244,6 +244,21 @@ fn functions_that_are_too_large_are_refused() {
     assert_eq!(error.to_diagnostic().code, "function-too-large");
 }
 
+/// The printed form names the statements and their source lines.
+#[test]
+fn printed_code_names_its_source() {
+    let mut sources = crate::source::SourceMap::new();
+    sources.add("small.mdl", "let out = 1");
+    let mut kit = Kit::new("small");
+    let out = kit.output("out", DType::F32, vec![Dim::ONE]);
+    let (index, value) = (kit.int(0), kit.real(1.0));
+    let program = kit.program(vec![Stmt::Store { buffer: out, index, value }]);
+    let compiled = Compiled::with_text(program, Some(&sources)).unwrap();
+    let text = compiled.functions()[0].text.clone().unwrap();
+    assert!(text.starts_with("; small, small.mdl:1\n"), "{text}");
+    assert!(text.contains("; store out, small.mdl:1\n"), "{text}");
+}
+
 /// Code is freed with its last handle.
 #[test]
 fn memory_stays_flat_over_many_programs() {
