@@ -253,7 +253,7 @@ impl Unit {
     /// # Errors
     /// Limits, and processors that lack what the code needs.
     pub fn generate(&mut self, loops: LoopProgram, text: bool) -> Result<Compiled, Error> {
-        let result = self.timed("codegen", |_| Compiled::with_text(loops, text));
+        let result = self.timed("codegen", |unit| Compiled::with_text(loops, text.then_some(&unit.sources)));
         result.map_err(|error| self.error(vec![error.to_diagnostic()]))
     }
 }
