@@ -25,6 +25,7 @@ impl Elaborator<'_> {
         if let Some(place) = self.users_place(&diagnostic) {
             diagnostic = diagnostic.at(place, "in what is called here");
         }
+        self.faults += 1;
         if diagnostic.fault == Fault::Limit {
             self.fatal = true;
         }
@@ -32,6 +33,17 @@ impl Elaborator<'_> {
             self.diagnostics.push(diagnostic);
         }
         Reported
+    }
+
+    /// What `work` gives, with the faults it finds forgotten: for looking ahead at what is going
+    /// to be evaluated again.
+    pub fn tentatively<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
+        let (kept, faults, fatal) = (self.diagnostics.len(), self.faults, self.fatal);
+        let result = work(self);
+        self.diagnostics.truncate(kept);
+        self.faults = faults;
+        self.fatal = fatal;
+        result
     }
 
     /// Where the user's own source called into the library, for a fault that shows up there.

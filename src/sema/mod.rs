@@ -78,6 +78,8 @@ pub struct Elaborator<'a> {
     pub(crate) sources: &'a mut SourceMap,
     pub(crate) loader: &'a dyn Loader,
     pub(crate) diagnostics: Vec<Diagnostic>,
+    /// Number of faults found, also of those that are not kept.
+    pub(crate) faults: usize,
     /// Whether a limit was reached, so that nothing more is done.
     pub(crate) fatal: bool,
     pub(crate) frames: Vec<build::Frame>,
@@ -104,7 +106,7 @@ pub struct Elaborator<'a> {
     /// Functions that are complete, callees before callers.
     pub(crate) functions: Vec<Function>,
     pub(crate) function_names: HashMap<String, u32>,
-    pub(crate) outlines: HashMap<Vec<outline::KeyPart>, errors::Eval<outline::Outlined>>,
+    pub(crate) outlines: HashMap<Vec<outline::KeyPart>, outline::Outlined>,
     /// Open calls and modules, by name and declaration.
     pub(crate) nesting: Vec<(String, Span)>,
     /// Where the open calls are written.
@@ -124,6 +126,7 @@ impl<'a> Elaborator<'a> {
             sources,
             loader,
             diagnostics: Vec::new(),
+            faults: 0,
             fatal: false,
             frames: Vec::new(),
             recurs: Vec::new(),

@@ -85,15 +85,14 @@ impl Elaborator<'_> {
             *tensor = self.materialise(tensor, span)?;
         }
         if let Some(known) = self.outlines.get(&key).cloned() {
-            return self.call_outlined(&known?, owner, &tensors, span);
+            return self.call_outlined(&known, owner, &tensors, span);
         }
         let outlined = self.outline(owner, name, decl, &args, &tensors, span);
-        let memoised = match &outlined {
-            Ok(o) => !o.sources.iter().any(|s| matches!(s, Source::Capture(_))),
-            Err(_) => true,
-        };
-        if memoised {
-            self.outlines.insert(key, outlined.clone());
+        // What failed is not kept: it may have been a look ahead, whose faults are forgotten.
+        if let Ok(known) = &outlined
+            && !known.sources.iter().any(|s| matches!(s, Source::Capture(_)))
+        {
+            self.outlines.insert(key, known.clone());
         }
         self.call_outlined(&outlined?, owner, &tensors, span)
     }

@@ -94,11 +94,11 @@ impl Elaborator<'_> {
             sequences: Vec::new(),
         });
         env.bind(index, Value::exact(Scalar::var(var)), recur.index.span);
-        let errors = self.diagnostics.len();
+        let faults = self.faults;
         let guards = std::mem::take(&mut self.guards);
         self.exec_stmts(env, &recur.body.stmts);
         self.guards = guards;
-        let complete = self.diagnostics.len() == errors;
+        let complete = self.faults == faults;
         let finished = self.finish_steps(complete);
         env.pop();
         let frame = self.pop_frame();

@@ -44,7 +44,7 @@ impl Elaborator<'_> {
     ) -> Eval<bool> {
         let mut uses = Vec::new();
         for expr in exprs {
-            collect(expr, &mut Vec::new(), &mut uses);
+            self.collect(env, bound, expr, &mut Vec::new(), &mut uses);
         }
         self.find_sources(env, bound, &mut uses, false);
         for lenient in [false, true] {
@@ -92,11 +92,8 @@ impl Elaborator<'_> {
                 continue;
             }
             // Only a look: what is wrong is reported where the read is elaborated, if it is.
-            let (reported, fatal) = (self.diagnostics.len(), self.fatal);
-            match self.eval_callee(env, usage.base) {
-                Ok(value) => usage.source = self.source_of(&value),
-                Err(_) if !self.fatal || fatal => self.diagnostics.truncate(reported),
-                Err(_) => {}
+            if let Ok(value) = self.tentatively(|s| s.eval_callee(env, usage.base)) {
+                usage.source = self.source_of(&value);
             }
         }
         env.pop();
@@ -310,6 +307,99 @@ impl Elaborator<'_> {
         }
         Ok(())
     }
+
+    /// Collects the reads of an expression with the names hidden at each. Of a choice that is
+    /// made at compile time only the branch taken counts.
+    fn collect<'a>(
+        &mut self,
+        env: &mut Env,
+        bound: &Bound,
+        expr: &'a ast::Expr,
+        hidden: &mut Vec<String>,
+        uses: &mut Vec<Use<'a>>,
+    ) {
+        match &*expr.kind {
+            ExprKind::Index { base, index, otherwise } => {
+                uses.push(Use {
+                    base,
+                    index,
+                    lenient: otherwise.is_some(),
+                    hidden: hidden.clone(),
+                    source: None,
+                });
+                self.collect(env, bound, base, hidden, uses);
+                for part in index_exprs(index).into_iter().chain(otherwise) {
+                    self.collect(env, bound, part, hidden, uses);
+                }
+            }
+            ExprKind::Reduce(reduce) => {
+                if let Some(e) = &reduce.otherwise {
+                    self.collect(env, bound, e, hidden, uses);
+                }
+                let depth = hidden.len();
+                if !reduce.reducer.is_normaliser() {
+                    reduce.binds.iter().for_each(|b| bind_names(b, hidden));
+                }
+                for e in reduce.filter.iter().chain([&reduce.term]) {
+                    self.collect(env, bound, e, hidden, uses);
+                }
+                hidden.truncate(depth);
+            }
+            ExprKind::If { cond, then, otherwise } => {
+                self.collect(env, bound, cond, hidden, uses);
+                let chosen = self.static_choice(env, bound, cond, hidden);
+                if chosen != Some(false) {
+                    self.collect_block(env, bound, then, hidden, uses);
+                }
+                if chosen != Some(true) {
+                    self.collect_block(env, bound, otherwise, hidden, uses);
+                }
+            }
+            _ => {
+                for e in children(expr) {
+                    self.collect(env, bound, e, hidden, uses);
+                }
+            }
+        }
+    }
+
+    fn collect_block<'a>(
+        &mut self,
+        env: &mut Env,
+        bound: &Bound,
+        block: &'a ast::Block,
+        hidden: &mut Vec<String>,
+        uses: &mut Vec<Use<'a>>,
+    ) {
+        for stmt in &block.stmts {
+            if let StmtKind::Let(def) = &stmt.kind {
+                self.collect(env, bound, &def.value, hidden, uses);
+            }
+        }
+        if let Some(tail) = &block.tail {
+            self.collect(env, bound, tail, hidden, uses);
+        }
+    }
+
+    /// What a condition decides at compile time, if it mentions no index.
+    fn static_choice(
+        &mut self,
+        env: &mut Env,
+        bound: &Bound,
+        cond: &ast::Expr,
+        hidden: &[String],
+    ) -> Option<bool> {
+        let mut mentioned = Vec::new();
+        names_in(cond, &mut mentioned);
+        let index = |name: &String| hidden.contains(name) || bound.singles.iter().any(|s| *s.name == **name);
+        if mentioned.iter().any(index) {
+            return None;
+        }
+        match self.tentatively(|s| s.eval(env, cond)) {
+            Ok(Value::Bool(decided)) => Some(decided),
+            _ => None,
+        }
+    }
 }
 
 /// The bound index that an expression is, if it is a bare one.
@@ -326,53 +416,6 @@ fn unresolved(bound: &Bound, usage: &Use<'_>, expr: &ast::Expr) -> Option<usize>
     bare(bound, usage, expr).filter(|k| bound.singles[*k].extent.is_none())
 }
 
-/// Collects the reads of an expression with the names hidden at each.
-fn collect<'a>(expr: &'a ast::Expr, hidden: &mut Vec<String>, uses: &mut Vec<Use<'a>>) {
-    match &*expr.kind {
-        ExprKind::Index { base, index, otherwise } => {
-            uses.push(Use {
-                base,
-                index,
-                lenient: otherwise.is_some(),
-                hidden: hidden.clone(),
-                source: None,
-            });
-            collect(base, hidden, uses);
-            for part in index_exprs(index) {
-                collect(part, hidden, uses);
-            }
-            otherwise.iter().for_each(|e| collect(e, hidden, uses));
-        }
-        ExprKind::Reduce(reduce) => {
-            reduce.otherwise.iter().for_each(|e| collect(e, hidden, uses));
-            let depth = hidden.len();
-            let normaliser = matches!(reduce.reducer, ast::Reducer::Softmax | ast::Reducer::LogSoftmax);
-            if !normaliser {
-                reduce.binds.iter().for_each(|b| bind_names(b, hidden));
-            }
-            reduce.filter.iter().for_each(|e| collect(e, hidden, uses));
-            collect(&reduce.term, hidden, uses);
-            hidden.truncate(depth);
-        }
-        ExprKind::If { cond, then, otherwise } => {
-            collect(cond, hidden, uses);
-            collect_block(then, hidden, uses);
-            collect_block(otherwise, hidden, uses);
-        }
-        _ => children(expr).into_iter().for_each(|e| collect(e, hidden, uses)),
-    }
-}
-
-fn collect_block<'a>(block: &'a ast::Block, hidden: &mut Vec<String>, uses: &mut Vec<Use<'a>>) {
-    for stmt in &block.stmts {
-        if let StmtKind::Let(def) = &stmt.kind {
-            collect(&def.value, hidden, uses);
-        }
-    }
-    block.tail.iter().for_each(|e| collect(e, hidden, uses));
-}
-
-/// Direct parts of an expression that are neither reads, reducers nor selections.
 fn children(expr: &ast::Expr) -> Vec<&ast::Expr> {
     match &*expr.kind {
         ExprKind::List(items) => items.iter().collect(),
