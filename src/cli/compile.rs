@@ -123,7 +123,7 @@ pub fn compile(args: &CompileArgs) -> Result<ExitCode, Error> {
             "model": signature.name,
             "inputs": inputs.iter().map(|(n, t)| json!({ "name": n, "type": t })).collect::<Vec<_>>(),
             "outputs": outputs.iter().map(|(n, t)| json!({ "name": n, "type": t })).collect::<Vec<_>>(),
-            "dims": signature.dims.iter().map(|d| d.name()).collect::<Vec<_>>(),
+            "dims": signature.dims.iter().map(super::super::dim::Symbol::name).collect::<Vec<_>>(),
             "weights": signature.weights.len(),
             "parameters": count,
             "flops": flops,

@@ -1,5 +1,5 @@
 //! The command line. The only place that prints and decides exit codes.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is where the program speaks")]
+#![expect(clippy::print_stderr, reason = "this is where the program speaks")]
 
 mod args;
 mod compile;
@@ -110,5 +110,5 @@ fn compiler(args: &ModelArgs) -> Compiler {
     for (name, axes) in &args.shapes {
         compiler = compiler.shape(name, axes.split(',').map(str::trim));
     }
-    args.with.iter().fold(compiler, |compiler, name| compiler.with(name))
+    args.with.iter().fold(compiler, Compiler::with)
 }

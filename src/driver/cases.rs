@@ -58,9 +58,8 @@ impl Check {
     /// Files that cannot be read.
     pub fn of_case(case: &Case, base: &Path) -> Result<Check, Error> {
         let folder = case.folder(base);
-        let read = |name: &str| {
-            read_tensors(&folder.join(name)).map_err(|error| Error::plain(error.to_diagnostic()))
-        };
+        let read =
+            |name: &str| read_tensors(folder.join(name)).map_err(|error| Error::plain(error.to_diagnostic()));
         let set = case.args.iter().map(|(name, value)| Ok((name.clone(), expression(value)?)));
         let set = set.collect::<Result<_, String>>().map_err(|e| user("bad-table", e))?;
         let file: CaseFile = match std::fs::read_to_string(folder.join("case.json")) {
@@ -134,7 +133,7 @@ impl Check {
         let plain = compiler.elaborate_file(&self.file)?.program.signature;
         let tensor_of = |name: &str| call.inputs.get(name).map_or(name, String::as_str).to_string();
         let given = plain.omitted.iter().filter(|name| self.inputs.contains_key(&tensor_of(name)));
-        let compiler = given.fold(compiler, |compiler, name| compiler.with(name));
+        let compiler = given.fold(compiler, Compiler::with);
         let mut unit = compiler.elaborate_file(&self.file)?;
         let mut inputs = Vec::new();
         for port in &unit.program.signature.inputs {

@@ -196,7 +196,7 @@ impl Machine<'_> {
         }
         let mut values = self.zeros(&node.results[0], node.span)?;
         let mut indices = self.zeros(&node.results[1], node.span)?;
-        let rows = if last == 0 { 0 } else { operand.elems() / last };
+        let rows = operand.elems().checked_div(last).unwrap_or(0);
         for row in 0..rows {
             let elements: Vec<Scalar> = (0..last).map(|j| store::read(operand, row * last + j)).collect();
             for (at, position) in top_k(&elements, k).into_iter().enumerate() {

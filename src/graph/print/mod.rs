@@ -106,7 +106,7 @@ impl Printer<'_> {
     fn signature(&mut self, signature: &Signature) {
         self.line(0, &format!("program {}", signature.name), None, "");
         if !signature.dims.is_empty() {
-            let dims: Vec<_> = signature.dims.iter().map(|s| s.name()).collect();
+            let dims: Vec<_> = signature.dims.iter().map(super::super::dim::Symbol::name).collect();
             self.line(0, &format!("dims {}", dims.join(", ")), None, "");
         }
         for Port { name, ty, span } in &signature.inputs {

@@ -195,7 +195,7 @@ impl Elaborator<'_> {
                 IxKind::Multi(_) => match self.run_of(env, ix) {
                     Some(vars) => at.extend(vars.iter().map(|v| At::Point(Scalar::index(v)))),
                     None => {
-                        at.extend(shape[axis..axis + rest].iter().map(|d| At::Keep(Dim::ZERO, d.clone())))
+                        at.extend(shape[axis..axis + rest].iter().map(|d| At::Keep(Dim::ZERO, d.clone())));
                     }
                 },
                 IxKind::Full => at.push(At::Keep(Dim::ZERO, shape[axis].clone())),
