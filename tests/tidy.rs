@@ -1,5 +1,7 @@
 //! The rules of the house that a compiler does not check: floors, file sizes, unsafe code.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
