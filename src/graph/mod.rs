@@ -2,10 +2,10 @@
 //!
 //! # Semantics
 //!
-//! A [`Program`] is a list of [`Function`]s, callees before callers, and one entry. A function
-//! is a [`Graph`]: a petgraph DAG whose nodes are ops with typed results and whose edges carry
+//! A [`ir::Program`] is a list of [`ir::Function`]s, callees before callers, and one entry. A function
+//! is a [`ir::Graph`]: a petgraph DAG whose nodes are ops with typed results and whose edges carry
 //! the port of the operand. All functions and regions of a program share one set of dimension
-//! symbols: those of the entry's [`Signature`].
+//! symbols: those of the entry's [`ir::Signature`].
 //!
 //! Almost everything is one op, [`ir::Index`]: *for every point of `iterate`, the value of
 //! `body`*, or *the reduction of `body` over the points of `reduce` that pass `filter`*.

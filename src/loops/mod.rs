@@ -1,7 +1,7 @@
 //! Loop nests over named buffers: how a program is computed.
 //!
 //! [`ir`] holds the data structures. [`lower`] turns graphs into them, [`buffers`] lays temporary
-//! buffers out in one arena, [`interp`] runs them slowly and checked, [`print`] shows them,
+//! buffers out in one arena, [`interp`] runs them slowly and checked, [`mod@print`] shows them,
 //! [`verify`] checks them. Nothing here knows Cranelift.
 
 pub mod buffers;

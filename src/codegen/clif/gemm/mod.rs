@@ -5,7 +5,7 @@
 //! - [`rows`]: the right operand is contiguous along columns. A tile of `rows x vectors`
 //!   accumulators stays in registers over the whole contraction; each step loads a vector per four
 //!   columns, spreads one element per row, and multiplies and adds. Sums run in order of `p`.
-//!   A single row of a wide product is [`line`]'s.
+//!   A single row of a wide product is [`mod@line`]'s.
 //! - [`dot`]: both operands are contiguous along `p`. Each accumulator holds four partial sums,
 //!   which are added at the end in a fixed order.
 //!
