@@ -1,4 +1,30 @@
 //! mdlc: a declarative model compiler.
+//!
+//! A `.mdl` file states what a module computes in index notation; mdlc checks its shapes, fuses and
+//! orders the computation, and compiles it to a native function. Weights are bound by the names that
+//! published checkpoints use.
+//!
+//! ```
+//! use mdlc::{Compiler, Tensor, Weights};
+//!
+//! let source = "
+//!     module Scale(C) {
+//!         param weight: [C] = fill(1.0)
+//!         forward(x: [B, C]) -> [B, C] = weight * x
+//!     }
+//! ";
+//! let compiled = Compiler::new().set("C", "3").compile_source("scale.mdl", source)?;
+//! let weight = Tensor::new([3], vec![1.0_f32, 2.0, 3.0])?;
+//! let model = compiled.bind(&Weights::from_tensors([("weight".to_string(), weight)]))?;
+//! let x = Tensor::new([2, 3], vec![1.0_f32; 6])?;
+//! let outputs = model.call([("x", x.view())])?;
+//! let y = outputs.get("y").ok_or("no output")?;
+//! assert_eq!(y.as_f32(), Some([1.0, 2.0, 3.0, 1.0, 2.0, 3.0].as_slice()));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! [`Compiler`] gives a [`Compiled`]: code and signature. Binding [`Weights`] checks and packs them
+//! once and gives a [`Model`], which any number of threads may call at once.
 
 pub mod cli;
 pub mod codegen;
@@ -17,3 +43,8 @@ pub mod source;
 pub mod span;
 pub mod syntax;
 pub mod tensor;
+
+pub use driver::{Compiler, Error};
+pub use dtype::DType;
+pub use runtime::{BindError, CallError, Compiled, Model, Outputs, Weights};
+pub use tensor::{Data, Tensor, TensorView};

@@ -28,13 +28,14 @@ pub fn verify(args: &VerifyArgs) -> Result<ExitCode, Error> {
     };
     let checks = match &args.cases {
         Some(table) => table_checks(table, args.only.as_deref())?,
-        None => vec![(single_name(args), single_check(args)?)],
+        None => vec![(single_name(args), Ok(single_check(args)?))],
     };
     let progress = ProgressBar::new(checks.len() as u64);
     let mut results: Vec<(String, Result<Vec<Comparison>, Error>)> = Vec::new();
     for (name, check) in checks {
         progress.inc(1);
-        results.push((name, check.run(&backends)));
+        // A case whose files are missing is one that fails; the others still run.
+        results.push((name, check.and_then(|check| check.run(&backends))));
     }
     progress.finish_and_clear();
     let passes = |r: &Result<Vec<Comparison>, Error>| {
@@ -81,15 +82,13 @@ fn line(text: &mut String, name: &str, comparisons: &[Comparison], detailed: boo
     }
 }
 
-fn table_checks(path: &Path, only: Option<&str>) -> Result<Vec<(String, Check)>, Error> {
+fn table_checks(path: &Path, only: Option<&str>) -> Result<Vec<(String, Result<Check, Error>)>, Error> {
     let text = crate::driver::read_source(path)?;
     let table: Table = toml::from_str(&text)
         .map_err(|e| plain("bad-table", Fault::User, format!("`{}`: {e}", path.display())))?;
     let base = path.parent().map_or_else(PathBuf::new, Path::to_path_buf);
     let wanted = table.cases.iter().filter(|case| only.is_none_or(|only| case.name.contains(only)));
-    let checks: Result<Vec<_>, Error> =
-        wanted.map(|case| Ok((case.name.clone(), Check::of_case(case, &base)?))).collect();
-    let checks = checks?;
+    let checks: Vec<_> = wanted.map(|case| (case.name.clone(), Check::of_case(case, &base))).collect();
     if checks.is_empty() {
         return Err(plain("no-cases", Fault::User, "the table has no such case"));
     }

@@ -12,6 +12,7 @@ use crate::dtype::DType;
 use crate::files::{NamedTensors, read_tensors};
 use crate::graph::dims::bind_dims;
 use crate::graph::eval::{Mode, evaluate};
+use crate::graph::ir::{Signature, Weight};
 use crate::runtime::Weights;
 use crate::tensor::{Data, Tensor};
 use std::collections::{BTreeMap, BTreeSet};
@@ -130,8 +131,8 @@ impl Check {
     ) -> Result<Vec<Comparison>, Error> {
         let compiler = self.compiler(call)?;
         // The entry's parameters decide which tensors are passed; optional ones must be named.
-        let plain = compiler.elaborate_file(&self.file)?.program.signature;
         let tensor_of = |name: &str| call.inputs.get(name).map_or(name, String::as_str).to_string();
+        let (compiler, plain) = self.ranked(compiler, &tensor_of)?;
         let given = plain.omitted.iter().filter(|name| self.inputs.contains_key(&tensor_of(name)));
         let compiler = given.fold(compiler, Compiler::with);
         let mut unit = compiler.elaborate_file(&self.file)?;
@@ -182,8 +183,31 @@ impl Check {
         Ok(comparisons)
     }
 
-    fn weights_of(&self, signature: &crate::graph::ir::Signature) -> Result<Vec<Tensor>, Error> {
-        let find = |weight: &crate::graph::ir::Weight| {
+    /// Elaborates, giving the tensor's shape wherever the rank of an input is open.
+    fn ranked(
+        &self,
+        mut compiler: Compiler,
+        tensor_of: &dyn Fn(&str) -> String,
+    ) -> Result<(Compiler, Signature), Error> {
+        let mut known = BTreeSet::new();
+        loop {
+            let error = match compiler.elaborate_file(&self.file) {
+                Ok(unit) => return Ok((compiler, unit.program.signature)),
+                Err(error) => error,
+            };
+            let open = error.diagnostics.iter().find(|d| d.code == "unknown-rank");
+            let name = open.and_then(|d| d.title.split('`').nth(1)).unwrap_or_default().to_string();
+            match self.inputs.get(&tensor_of(&name)) {
+                Some(tensor) if known.insert(name.clone()) => {
+                    compiler = compiler.shape(name, tensor.shape().iter().map(ToString::to_string));
+                }
+                _ => return Err(error),
+            }
+        }
+    }
+
+    fn weights_of(&self, signature: &Signature) -> Result<Vec<Tensor>, Error> {
+        let find = |weight: &Weight| {
             let mut names = std::iter::once(&weight.path).chain(&weight.aliases);
             names.find_map(|name| self.weights.get(name)).cloned().ok_or_else(|| {
                 user("missing-weight", format!("the weights hold no tensor `{}`", weight.path))

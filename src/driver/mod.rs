@@ -6,14 +6,15 @@ pub mod table;
 
 use crate::diag::{Diagnostic, Fault, render_plain};
 use crate::graph::ir::Program;
-use crate::graph::verify::verify_after;
+use crate::graph::verify::{verify, verify_after};
 use crate::loops::ir::LoopProgram;
 use crate::runtime::Compiled;
-use crate::sema::{Loader, Request, elaborate};
+use crate::sema::library::FolderLoader;
+use crate::sema::{Request, elaborate};
 use crate::source::SourceMap;
 use crate::span::FileId;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// What was wrong, with the sources it points into.
@@ -45,24 +46,6 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
-
-/// Reads files below the root file's folder.
-struct FolderLoader {
-    folder: PathBuf,
-}
-
-impl Loader for FolderLoader {
-    fn load(&self, path: &str) -> Result<String, String> {
-        let cannot = |error: std::io::Error| format!("`{path}` cannot be read: {error}");
-        let root = self.folder.canonicalize().map_err(cannot)?;
-        let target = root.join(path).canonicalize().map_err(cannot)?;
-        // A symbolic link may lead elsewhere.
-        if !target.starts_with(&root) {
-            return Err(format!("`{path}` lies outside the folder of the root file"));
-        }
-        std::fs::read_to_string(target).map_err(cannot)
-    }
-}
 
 /// What to compile and with what; see the fields of [`Request`].
 ///
@@ -194,9 +177,17 @@ impl Compiler {
         let mut sources = SourceMap::new();
         let file: FileId = sources.add(name, text);
         let request = Request { file: Some(file), ..self.request.clone() };
-        let loader = FolderLoader { folder: folder.to_path_buf() };
+        let loader = FolderLoader::new(folder);
         match elaborate(&request, &mut sources, &loader) {
-            Ok(program) => Ok(Unit { sources, program, times: vec![("elaborate", started.elapsed())] }),
+            Ok(program) => {
+                let times = vec![("elaborate", started.elapsed())];
+                if cfg!(debug_assertions)
+                    && let Err(fault) = verify(&program)
+                {
+                    return Err(Error { sources, diagnostics: vec![fault.to_diagnostic()] });
+                }
+                Ok(Unit { sources, program, times })
+            }
             Err(diagnostics) => Err(Error { sources, diagnostics }),
         }
     }
@@ -205,13 +196,26 @@ impl Compiler {
 /// The text of a source file.
 ///
 /// # Errors
-/// A file that cannot be read, or is no text.
+/// A file that cannot be read, is no regular file, is too long, or is no text.
 pub fn read_source(path: &Path) -> Result<String, Error> {
-    std::fs::read_to_string(path).map_err(|error| {
-        let title = format!("`{}` cannot be read: {error}", path.display());
-        let fault = if error.kind() == std::io::ErrorKind::InvalidData { Fault::User } else { Fault::File };
+    let failed = |fault: Fault, why: String| {
+        let title = format!("`{}` cannot be read: {why}", path.display());
         Error::plain(Diagnostic::error("unreadable", title).fault(fault))
-    })
+    };
+    let unreadable = |error: std::io::Error| {
+        let fault = if error.kind() == std::io::ErrorKind::InvalidData { Fault::User } else { Fault::File };
+        failed(fault, error.to_string())
+    };
+    // Asked before it is opened: a pipe may wait for ever, and a device may never end.
+    let found = std::fs::metadata(path).map_err(unreadable)?;
+    if !found.is_file() {
+        return Err(failed(Fault::File, "it is not a file".into()));
+    }
+    let limit = crate::syntax::MAX_TEXT_BYTES;
+    if found.len() > limit as u64 {
+        return Err(failed(Fault::Limit, format!("it is longer than {limit} bytes")));
+    }
+    std::fs::read_to_string(path).map_err(unreadable)
 }
 
 impl Unit {
@@ -245,7 +249,14 @@ impl Unit {
     /// Reads that are outside for all sizes, and limits.
     pub fn lower(&mut self) -> Result<LoopProgram, Error> {
         let result = self.timed("loops", |unit| crate::loops::lower::lower(&unit.program));
-        result.map_err(|diagnostics| self.error(diagnostics))
+        let loops = result.map_err(|diagnostics| self.error(diagnostics))?;
+        if cfg!(debug_assertions)
+            && let Err(fault) = crate::loops::verify::verify(&loops)
+        {
+            let diagnostic = Diagnostic::error("internal-loops", fault.to_string()).fault(Fault::Internal);
+            return Err(self.error(vec![diagnostic]));
+        }
+        Ok(loops)
     }
 
     /// Native code; `text` keeps the printed CLIF.
