@@ -23,6 +23,8 @@ pub(super) struct Use<'a> {
     hidden: Vec<String>,
     /// What is read, once that is known.
     source: Option<Source>,
+    /// Whether what is read is wrong by itself.
+    failed: bool,
 }
 
 struct Source {
@@ -50,13 +52,21 @@ impl Elaborator<'_> {
         for lenient in [false, true] {
             self.rounds(env, bound, &uses, lenient)?;
         }
-        if bound.singles.iter().any(|s| s.extent.is_none())
-            || bound.multis.iter().any(|m| m.extents.is_none())
-        {
+        let open = |bound: &Bound| {
+            bound.singles.iter().any(|s| s.extent.is_none())
+                || bound.multis.iter().any(|m| m.extents.is_none())
+        };
+        if open(bound) {
             // What is read may itself be computed from indices whose ranges are known by now.
             self.find_sources(env, bound, &mut uses, true);
             for lenient in [false, true] {
                 self.rounds(env, bound, &uses, lenient)?;
+            }
+        }
+        if open(bound) && uses.iter().any(|u| u.failed) {
+            // The range is missing because of what is read: that is the error to report.
+            for usage in uses.iter().filter(|u| u.failed) {
+                self.eval_callee(env, usage.base)?;
             }
         }
         self.agree(env, bound, &uses)?;
@@ -92,8 +102,9 @@ impl Elaborator<'_> {
                 continue;
             }
             // Only a look: what is wrong is reported where the read is elaborated, if it is.
-            if let Ok(value) = self.tentatively(|s| s.eval_callee(env, usage.base)) {
-                usage.source = self.source_of(&value);
+            match self.tentatively(|s| s.eval_callee(env, usage.base)) {
+                Ok(value) => usage.source = self.source_of(&value),
+                Err(_) => usage.failed = true,
             }
         }
         env.pop();
@@ -326,6 +337,7 @@ impl Elaborator<'_> {
                     lenient: otherwise.is_some(),
                     hidden: hidden.clone(),
                     source: None,
+                    failed: false,
                 });
                 self.collect(env, bound, base, hidden, uses);
                 for part in index_exprs(index).into_iter().chain(otherwise) {
