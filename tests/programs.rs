@@ -135,7 +135,8 @@ impl Program {
                 self.push("contraction", name, Shape::Full, line);
             }
             3 => {
-                self.push("matmul", name.clone(), Shape::Full, format!("let {name} = tanh({a} @ w.T + bias)"))
+                let line = format!("let {name} = tanh({a} @ w.T + bias)");
+                self.push("matmul", name, Shape::Full, line);
             }
             4 | 5 => self.reduction(&a, name),
             6 => {
