@@ -6,7 +6,7 @@
 
 use super::compare::{Comparison, Tolerance, compare};
 use super::table::{Call, Case, CaseFile, expression};
-use super::{Compiler, Error};
+use super::{Compiler, Error, Unit};
 use crate::diag::{Diagnostic, Fault};
 use crate::dtype::DType;
 use crate::files::{NamedTensors, read_tensors};
@@ -50,6 +50,17 @@ pub struct Check {
     pub tolerances: BTreeMap<String, Tolerance>,
     /// The tolerance of outputs that have none of their own.
     pub default: Tolerance,
+}
+
+/// One call of a check, ready to be made.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The program, before any pass.
+    pub unit: Unit,
+    /// The inputs in the order of the signature, each with the name of its tensor.
+    pub inputs: Vec<(String, Tensor)>,
+    /// The weights in the order of the signature.
+    pub weights: Vec<Tensor>,
 }
 
 impl Check {
@@ -122,6 +133,30 @@ impl Check {
         Ok(self.dims.iter().fold(compiler, |compiler, (name, value)| compiler.dim(name, *value)))
     }
 
+    /// Elaborates what a call asks for and finds its inputs and weights.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the model, and tensors that are missing.
+    pub fn prepare(&self, call: &Call) -> Result<Prepared, Error> {
+        let compiler = self.compiler(call)?;
+        // The entry's parameters decide which tensors are passed; optional ones must be named.
+        let tensor_of = |name: &str| call.inputs.get(name).map_or(name, String::as_str).to_string();
+        let (compiler, plain) = self.ranked(compiler, &tensor_of)?;
+        let given = plain.omitted.iter().filter(|name| self.inputs.contains_key(&tensor_of(name)));
+        let compiler = given.fold(compiler, Compiler::with);
+        let unit = compiler.elaborate_file(&self.file)?;
+        let mut inputs = Vec::new();
+        for port in &unit.program.signature.inputs {
+            let name = tensor_of(&port.name);
+            let tensor = self.inputs.get(&name).ok_or_else(|| {
+                user("missing-input", format!("the inputs hold no tensor `{name}` for `{}`", port.name))
+            })?;
+            inputs.push((name, tensor.clone()));
+        }
+        let weights = self.weights_of(&unit.program.signature)?;
+        Ok(Prepared { unit, inputs, weights })
+    }
+
     fn run_call(
         &self,
         call: &Call,
@@ -129,23 +164,9 @@ impl Check {
         produced: &mut BTreeSet<String>,
         taken: &mut BTreeSet<String>,
     ) -> Result<Vec<Comparison>, Error> {
-        let compiler = self.compiler(call)?;
-        // The entry's parameters decide which tensors are passed; optional ones must be named.
-        let tensor_of = |name: &str| call.inputs.get(name).map_or(name, String::as_str).to_string();
-        let (compiler, plain) = self.ranked(compiler, &tensor_of)?;
-        let given = plain.omitted.iter().filter(|name| self.inputs.contains_key(&tensor_of(name)));
-        let compiler = given.fold(compiler, Compiler::with);
-        let mut unit = compiler.elaborate_file(&self.file)?;
-        let mut inputs = Vec::new();
-        for port in &unit.program.signature.inputs {
-            let name = tensor_of(&port.name);
-            let tensor = self.inputs.get(&name).ok_or_else(|| {
-                user("missing-input", format!("the inputs hold no tensor `{name}` for `{}`", port.name))
-            })?;
-            taken.insert(name);
-            inputs.push(tensor.clone());
-        }
-        let weights = self.weights_of(&unit.program.signature)?;
+        let Prepared { mut unit, inputs, weights } = self.prepare(call)?;
+        taken.extend(inputs.iter().map(|(name, _)| name.clone()));
+        let inputs: Vec<Tensor> = inputs.into_iter().map(|(_, tensor)| tensor).collect();
         let mut results: Vec<(&'static str, Vec<Tensor>)> = Vec::new();
         if backends.contains(&Backend::Reference) {
             let shapes: Vec<&[usize]> = inputs.iter().map(Tensor::shape).collect();
