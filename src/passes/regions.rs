@@ -72,7 +72,7 @@ fn attention(graph: &Graph, id: NodeIndex, vars: &Vars) -> Option<Chain> {
     softmax.then_some(chain)
 }
 
-/// A pointwise op that reads a reduction over its rows.
+/// A pointwise op that reads statistics of its rows.
 fn rows(graph: &Graph, id: NodeIndex, vars: &Vars) -> Option<Chain> {
     let Op::Index(index) = &graph.node(id).op else { return None };
     if index.reduce.is_some() {
@@ -81,8 +81,7 @@ fn rows(graph: &Graph, id: NodeIndex, vars: &Vars) -> Option<Chain> {
     let ranges = Ranges { indices: index.extents(), vars: vars.clone() };
     let mut rows: Option<Vec<usize>> = None;
     for value in graph.operands(id) {
-        let Op::Index(producer) = &graph.node(value.node).op else { continue };
-        if producer.reduce.is_none() {
+        if !is_statistic(graph, value.node) {
             continue;
         }
         let points = points_at(graph, id, value, &ranges)?;
@@ -100,6 +99,17 @@ fn rows(graph: &Graph, id: NodeIndex, vars: &Vars) -> Option<Chain> {
         return None;
     }
     gather(graph, id, rows, RegionKind::Rows, vars)
+}
+
+/// Whether an op reduces, or works on what a reduction left: one value a row.
+fn is_statistic(graph: &Graph, id: NodeIndex) -> bool {
+    let reduces = |id: NodeIndex| match &graph.node(id).op {
+        Op::Index(index) => index.reduce.is_some().then_some(index.iterate.len()),
+        _ => None,
+    };
+    let Op::Index(index) = &graph.node(id).op else { return false };
+    let of_row = |value: &Value| reduces(value.node) == Some(index.iterate.len());
+    index.reduce.is_some() || graph.operands(id).iter().any(of_row)
 }
 
 fn lone_index(form: &Affine) -> Option<usize> {
