@@ -6,7 +6,7 @@ use super::clif_type;
 use super::dims::Sizes;
 use super::text::Notes;
 use crate::dtype::DType;
-use crate::loops::buffers::FramePlan;
+use crate::loops::buffers::{FramePlan, Place};
 use crate::loops::ir::{BufferId, BufferKind, Local, LoopFunc, LoopProgram, LoopVar, Scalar, ScalarId};
 use crate::source::SourceMap;
 use cranelift_codegen::Context;
@@ -55,6 +55,8 @@ pub(super) struct FuncCx<'a, 'b> {
     pub dims: Value,
     pub arena: Value,
     pub sizes: Sizes<'a>,
+    /// Where the slots of the frame begin.
+    pub slots: Vec<Value>,
     /// Where the frame of a callee begins.
     pub callee_frames: BTreeMap<usize, Value>,
     /// The value of each enclosing loop.
@@ -99,6 +101,7 @@ pub(super) fn emit(
         context: ctx,
         dims,
         arena,
+        slots: Vec::new(),
         callee_frames: BTreeMap::new(),
         vars: vec![None; env.func.vars.len()],
         scopes: vec![HashMap::new()],
@@ -146,10 +149,23 @@ impl FuncCx<'_, '_> {
                 self.sizes.emit(&mut self.builder, dim);
             }
         }
-        for (callee, offset) in &self.env.frame.callees {
-            let offset = self.sizes.emit(&mut self.builder, offset);
-            let frame = self.builder.ins().iadd(self.arena, offset);
-            self.callee_frames.insert(*callee, frame);
+        let frame = self.env.frame;
+        let mut next = None;
+        for slot in &frame.slots {
+            let start = match next {
+                Some(start) => start,
+                None => self.builder.ins().iadd_imm_s(self.arena, frame.fixed_bytes),
+            };
+            self.slots.push(start);
+            let size = self.sizes.emit(&mut self.builder, slot);
+            next = Some(self.builder.ins().iadd(start, size));
+        }
+        for (callee, place) in &frame.callees {
+            let start = match place {
+                Place::Fixed(offset) => self.builder.ins().iadd_imm_s(self.arena, *offset),
+                Place::Slot(slot) => self.slots[*slot],
+            };
+            self.callee_frames.insert(*callee, start);
         }
     }
 
@@ -174,15 +190,15 @@ impl FuncCx<'_, '_> {
                     let pointer = self.builder.ins().symbol_value(types::I64, global);
                     Base { pointer, disp: 0, region: read }
                 }),
-                BufferKind::Temp => self.env.frame.offsets[at].as_ref().map(|offset| {
-                    match offset.as_const().filter(|bytes| *bytes < 1 << 30) {
-                        Some(disp) => Base { pointer: self.arena, disp, region: written },
-                        None => {
-                            let offset = self.sizes.emit(&mut self.builder, offset);
-                            let pointer = self.builder.ins().iadd(self.arena, offset);
-                            Base { pointer, disp: 0, region: written }
-                        }
+                BufferKind::Temp => self.env.frame.places[at].map(|place| match place {
+                    Place::Fixed(disp) if disp < 1 << 30 => {
+                        Base { pointer: self.arena, disp, region: written }
                     }
+                    Place::Fixed(offset) => {
+                        let pointer = self.builder.ins().iadd_imm_s(self.arena, offset);
+                        Base { pointer, disp: 0, region: written }
+                    }
+                    Place::Slot(slot) => Base { pointer: self.slots[slot], disp: 0, region: written },
                 }),
             };
             self.bases[at] = base;

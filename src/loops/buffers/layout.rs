@@ -6,7 +6,7 @@
 //! one that already has a tenant of its size; the slot is as large as the largest of them.
 
 use super::live::live;
-use super::{ALIGN_BYTES, FramePlan, LimitError, Occupant, Tenant};
+use super::{ALIGN_BYTES, FramePlan, LimitError, Occupant, Place, Tenant};
 use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::loops::ir::{BufferKind, LoopFunc};
@@ -26,19 +26,23 @@ pub(crate) fn aligned_bytes(elems: &Dim, dtype: DType) -> Result<Dim, LimitError
 /// Lays out a function whose callees have the given frame sizes.
 pub(crate) fn frame(func: &LoopFunc, callee_bytes: &[Dim]) -> Result<FramePlan, LimitError> {
     let mut tenants = tenants(func, callee_bytes)?;
-    let fixed = fixed_part(&mut tenants)?;
-    let size_bytes = slots(&mut tenants, Dim::from(fixed))?;
-    let mut offsets = vec![None; func.buffers.len()];
+    let fixed_bytes = fixed_part(&mut tenants)?;
+    let slots = slots(&mut tenants)?;
+    let mut size_bytes = Dim::from(fixed_bytes);
+    for slot in &slots {
+        size_bytes = size_bytes.add(slot)?;
+    }
+    let mut places = vec![None; func.buffers.len()];
     let mut callees = BTreeMap::new();
     for tenant in &tenants {
         match tenant.what {
-            Occupant::Buffer(id) => offsets[id.0 as usize] = Some(tenant.offset_bytes.clone()),
+            Occupant::Buffer(id) => places[id.0 as usize] = Some(tenant.place),
             Occupant::Frame(callee) => {
-                callees.insert(callee, tenant.offset_bytes.clone());
+                callees.insert(callee, tenant.place);
             }
         }
     }
-    Ok(FramePlan { offsets, callees, size_bytes, tenants })
+    Ok(FramePlan { places, callees, fixed_bytes, slots, size_bytes, tenants })
 }
 
 fn tenants(func: &LoopFunc, callee_bytes: &[Dim]) -> Result<Vec<Tenant>, LimitError> {
@@ -48,17 +52,13 @@ fn tenants(func: &LoopFunc, callee_bytes: &[Dim]) -> Result<Vec<Tenant>, LimitEr
         let buffer = &func.buffers[id.0 as usize];
         if matches!(buffer.kind, BufferKind::Temp) {
             let size_bytes = aligned_bytes(&buffer.elems, buffer.dtype)?;
-            found.push(Tenant {
-                what: Occupant::Buffer(id),
-                size_bytes,
-                live: span,
-                offset_bytes: Dim::ZERO,
-            });
+            let what = Occupant::Buffer(id);
+            found.push(Tenant { what, size_bytes, live: span, place: Place::Fixed(0) });
         }
     }
     for (callee, span) in live.callees {
         let size_bytes = callee_bytes[callee].clone();
-        found.push(Tenant { what: Occupant::Frame(callee), size_bytes, live: span, offset_bytes: Dim::ZERO });
+        found.push(Tenant { what: Occupant::Frame(callee), size_bytes, live: span, place: Place::Fixed(0) });
     }
     Ok(found)
 }
@@ -81,7 +81,7 @@ fn fixed_part(tenants: &mut [Tenant]) -> Result<i64, LimitError> {
         taken.sort_unstable();
         let offset = best_gap(&taken, size);
         let after = offset.checked_add(size).ok_or(crate::dim::DimError::Overflow)?;
-        tenants[k].offset_bytes = Dim::from(offset);
+        tenants[k].place = Place::Fixed(offset);
         placed.push((offset, after, live));
         end = end.max(after);
     }
@@ -106,8 +106,8 @@ struct Slot {
     members: Vec<usize>,
 }
 
-/// Places the tenants of symbolic size behind the fixed part; gives the size of the frame.
-fn slots(tenants: &mut [Tenant], fixed: Dim) -> Result<Dim, LimitError> {
+/// Gives the tenants of symbolic size their slots, and the sizes of these.
+fn slots(tenants: &mut [Tenant]) -> Result<Vec<Dim>, LimitError> {
     let mut order: Vec<usize> =
         (0..tenants.len()).filter(|k| tenants[*k].size_bytes.as_const().is_none()).collect();
     order.sort_by_key(|k| (tenants[*k].live, *k));
@@ -124,12 +124,10 @@ fn slots(tenants: &mut [Tenant], fixed: Dim) -> Result<Dim, LimitError> {
             None => slots.push(Slot { size: size.clone(), members: vec![k] }),
         }
     }
-    let mut next = fixed;
-    for slot in slots {
-        for member in slot.members {
-            tenants[member].offset_bytes = next.clone();
+    for (at, slot) in slots.iter().enumerate() {
+        for member in &slot.members {
+            tenants[*member].place = Place::Slot(at);
         }
-        next = next.add(&slot.size)?;
     }
-    Ok(next)
+    Ok(slots.into_iter().map(|slot| slot.size).collect())
 }

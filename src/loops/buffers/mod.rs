@@ -2,8 +2,9 @@
 //!
 //! [`plan`] finds when each temporary is live ([`live`]), lays those of known size out in a fixed
 //! part by best fit, and gives the others slots by colouring their interference: two buffers that
-//! are live at once never share bytes. Sizes and offsets are [`Dim`]s in bytes, so what holds for
-//! every call is decided here and [`Plan::evaluate`] only puts numbers in, with overflow checked.
+//! are live at once never share bytes. Sizes are [`Dim`]s in bytes, so what holds for every call is
+//! decided here and [`Plan::evaluate`] only puts numbers in, with overflow checked. The slots of a
+//! frame follow its fixed part in order: where one starts is a running sum, not a formula.
 //!
 //! The arena of a callee is a buffer of its caller, live at the calls of that callee. All offsets
 //! are multiples of [`ALIGN_BYTES`]; the whole arena ends with as many bytes of padding, which the
@@ -47,15 +48,31 @@ pub struct Plan {
 /// The frame of one function.
 #[derive(Clone, Debug)]
 pub struct FramePlan {
-    /// Byte offset of each temporary in the frame; `None` for other buffers and unused ones.
-    pub offsets: Vec<Option<Dim>>,
-    /// Byte offset in this frame at which the frame of a called function begins.
-    pub callees: BTreeMap<usize, Dim>,
+    /// Where each temporary lies; `None` for other buffers and unused ones.
+    pub places: Vec<Option<Place>>,
+    /// Where the frame of a called function begins.
+    pub callees: BTreeMap<usize, Place>,
     /// # Units
-    /// Bytes of the frame, a multiple of [`ALIGN_BYTES`].
+    /// Bytes of the part at the start whose layout is known, a multiple of [`ALIGN_BYTES`].
+    pub fixed_bytes: i64,
+    /// # Units
+    /// Bytes of each slot, multiples of [`ALIGN_BYTES`]. The slots follow the fixed part in order.
+    pub slots: Vec<Dim>,
+    /// # Units
+    /// Bytes of the frame: the fixed part and all slots.
     pub size_bytes: Dim,
     /// What was laid out, for the printed form and the lower bound.
     pub(crate) tenants: Vec<Tenant>,
+}
+
+/// Where something lies in a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// # Units
+    /// Bytes from the start of the frame.
+    Fixed(i64),
+    /// At the start of this slot.
+    Slot(usize),
 }
 
 /// Something that takes up room in a frame while it is live.
@@ -67,9 +84,7 @@ pub(crate) struct Tenant {
     pub size_bytes: Dim,
     /// First and last statement, in preorder, at which it is live.
     pub live: (usize, usize),
-    /// # Units
-    /// Bytes from the start of the frame.
-    pub offset_bytes: Dim,
+    pub place: Place,
 }
 
 /// What takes up the room.
@@ -161,11 +176,19 @@ impl Plan {
         }
         let mut functions = Vec::with_capacity(self.functions.len());
         for frame in &self.functions {
-            let offsets =
-                frame.offsets.iter().map(|o| o.as_ref().map(bytes).transpose()).collect::<Result<_, _>>()?;
-            let callees = frame.callees.iter().map(|(f, o)| Ok((*f, bytes(o)?)));
-            let callees = callees.collect::<Result<_, LimitError>>()?;
-            functions.push(Frame { offsets, callees, size_bytes: bytes(&frame.size_bytes)? });
+            let mut starts = Vec::with_capacity(frame.slots.len());
+            let mut end = frame.fixed_bytes as u64;
+            for slot in &frame.slots {
+                starts.push(end);
+                end = end.checked_add(bytes(slot)?).ok_or(DimError::Overflow)?;
+            }
+            let at = |place: &Place| match place {
+                Place::Fixed(offset) => *offset as u64,
+                Place::Slot(slot) => starts[*slot],
+            };
+            let offsets = frame.places.iter().map(|place| place.as_ref().map(at)).collect();
+            let callees = frame.callees.iter().map(|(callee, place)| (*callee, at(place))).collect();
+            functions.push(Frame { offsets, callees, size_bytes: end });
         }
         Ok(Evaluated {
             functions,

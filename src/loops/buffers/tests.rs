@@ -9,10 +9,17 @@ pub(crate) fn overlapping(
     plan: &Plan,
     dims: &dyn Fn(&Symbol) -> Option<i64>,
 ) -> Result<Option<String>, LimitError> {
+    let evaluated = plan.evaluate(dims)?;
     for (at, frame) in plan.functions.iter().enumerate() {
         let mut blocks = Vec::new();
+        let found = &evaluated.functions[at];
+        assert_eq!(found.size_bytes as i64, frame.size_bytes.eval(dims)?);
         for tenant in &frame.tenants {
-            let (from, size) = (tenant.offset_bytes.eval(dims)?, tenant.size_bytes.eval(dims)?);
+            let from = match tenant.what {
+                Occupant::Buffer(id) => found.offsets[id.0 as usize].unwrap(),
+                Occupant::Frame(callee) => found.callees[&callee],
+            };
+            let (from, size) = (from as i64, tenant.size_bytes.eval(dims)?);
             assert_eq!(from % ALIGN_BYTES, 0, "offsets are aligned");
             assert!(from + size <= frame.size_bytes.eval(dims)?, "a tenant lies inside its frame");
             blocks.push((tenant, from, from + size));
