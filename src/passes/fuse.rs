@@ -4,7 +4,8 @@
 //! transpose, split) costs nothing and is always substituted. One that selects or computes is
 //! substituted where each of its elements is read about once; where a reader broadcasts it (reads
 //! it for more points than it has) it stays, so that a matrix product reads plain matrices and
-//! sums of biases are computed once, when weights are bound. Reductions are never recomputed.
+//! sums of biases are computed once, when weights are bound. Reductions are never recomputed. What
+//! is left as a mere copy of a value that was computed here gives way to that value.
 
 use super::Changed;
 use super::simplify::simplify_index;
@@ -33,6 +34,7 @@ pub fn fuse(program: &mut Program) -> Changed {
             while fuse_into(graph, id, vars) {
                 changed = true;
             }
+            changed |= forward_copy(graph, id);
         }
         sweep(graph);
     });
@@ -65,6 +67,35 @@ fn fuse_into(graph: &mut Graph, id: NodeIndex, vars: &super::walk::Vars) -> bool
         return true;
     }
     false
+}
+
+/// Replaces a definition that is its operand, element by element, by the operand, which takes its
+/// name. An argument of the function stays apart from its results.
+fn forward_copy(graph: &mut Graph, id: NodeIndex) -> bool {
+    let Op::Index(copy) = &graph.node(id).op else { return false };
+    let [source] = graph.operands(id)[..] else { return false };
+    let copied = Value { node: id, result: 0 };
+    let fits = !matches!(graph.node(source.node).op, Op::Arg(_)) && graph.ty(source) == graph.ty(copied);
+    if !fits || !is_identity(copy) || graph.results.contains(&source) {
+        return false;
+    }
+    let name = graph.node(id).name.clone();
+    let node = &mut graph.dag[source.node];
+    if node.name.is_none() && node.results.len() == 1 {
+        node.name = name;
+    }
+    graph.replace_value(copied, source);
+    true
+}
+
+fn is_identity(index: &Index) -> bool {
+    let Expr::Read(read) = index.exprs.get(index.body) else { return false };
+    let own = |(axis, at): (usize, &ExprId)| *index.exprs.get(*at) == Expr::Index(axis as u32);
+    index.reduce.is_none()
+        && index.guard.is_none()
+        && read.otherwise.is_none()
+        && read.index.len() == index.iterate.len()
+        && read.index.iter().enumerate().all(own)
 }
 
 /// What a definition does, by what it costs to do again.

@@ -186,6 +186,24 @@ fn reductions_and_outputs_stay() {
 }
 
 #[test]
+fn a_copy_of_what_was_computed_gives_way_to_it() {
+    let copy = module("", "(x: [B, T]) -> (y: [B]) { let y[b] = sum[t] x[b, t]  y }");
+    trace(&copy, B_T).expect_change("fuse", index_count, 2, 1);
+}
+
+#[test]
+fn copies_that_are_no_other_value_stay() {
+    // A copy of an argument, a second result, and a permutation.
+    for (copy, left) in [
+        ("(x: [B, T]) { let y[b, t] = x[b, t]  y }", 1),
+        ("(x: [B, T]) -> (y: [B], z: [B]) { let y[b] = sum[t] x[b, t]  let z[b] = y[b]  (y, z) }", 2),
+        ("(x: [B, T]) { let s[b, t: T] = sum[u: T] x[b, u] * t  let y[t, b] = s[b, t]  y }", 2),
+    ] {
+        trace(&module("", copy), B_T).expect("fuse", index_count, left);
+    }
+}
+
+#[test]
 fn a_read_that_fails_is_not_substituted_into_a_branch() {
     // The gather may fail; where it is written it fails for all elements.
     let text =
