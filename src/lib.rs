@@ -46,5 +46,6 @@ pub mod tensor;
 
 pub use driver::{Compiler, Error};
 pub use dtype::DType;
+pub use files::rename::NameMap;
 pub use runtime::{BindError, CallError, Compiled, Model, Outputs, Weights};
 pub use tensor::{Data, Tensor, TensorView};

@@ -50,7 +50,9 @@ pub enum Command {
     )]
     Verify(VerifyArgs),
     /// List the weights a model wants; with a file, what is missing, unexpected or of another shape.
-    #[command(after_help = "Example:\n  mdlc weights models/gpt2.mdl gpt2.safetensors")]
+    #[command(
+        after_help = "Examples:\n  mdlc weights models/gpt2.mdl gpt2.safetensors\n  mdlc weights models/bert.mdl bert.safetensors --map models/maps/bert_pretraining.toml --output renamed.safetensors"
+    )]
     Weights(WeightsArgs),
     /// Print a completion script for a shell.
     #[command(after_help = "Example:\n  mdlc completions bash > /etc/bash_completion.d/mdlc")]
@@ -125,6 +127,9 @@ pub struct RunArgs {
     /// The weights file (safetensors). Without it the declared initialisers are used.
     #[arg(long)]
     pub weights: Option<PathBuf>,
+    /// Rules that rename the tensors of the weights file to the model's names.
+    #[arg(long, value_name = "RULES.toml", requires = "weights")]
+    pub map: Option<PathBuf>,
     /// Draw weights that the file lacks, and ignore tensors it has too many.
     #[arg(long, requires = "weights")]
     pub partial: bool,
@@ -200,6 +205,9 @@ pub struct VerifyArgs {
     /// Weights (safetensors).
     #[arg(long)]
     pub weights: Option<PathBuf>,
+    /// Rules that rename the tensors of the weights to the model's names.
+    #[arg(long, value_name = "RULES.toml", conflicts_with = "cases")]
+    pub map: Option<PathBuf>,
     /// Inputs (safetensors).
     #[arg(long)]
     pub inputs: Option<PathBuf>,
@@ -246,7 +254,20 @@ pub struct WeightsArgs {
     #[command(flatten)]
     pub model: ModelArgs,
     /// A weights file to compare with.
+    #[arg(value_name = "WEIGHTS")]
+    pub positional: Option<PathBuf>,
+    /// The same as WEIGHTS.
+    #[arg(long, value_name = "WEIGHTS", conflicts_with = "positional")]
     pub weights: Option<PathBuf>,
+    /// Rules that rename the tensors of the file to the model's names.
+    #[arg(long, value_name = "RULES.toml")]
+    pub map: Option<PathBuf>,
+    /// The file has the model's names: write them as the map's other side has them.
+    #[arg(long, requires = "map", requires = "output")]
+    pub inverse: bool,
+    /// Where to write the tensors under their new names.
+    #[arg(short, long, requires = "map")]
+    pub output: Option<PathBuf>,
     /// Print the list as JSON.
     #[arg(long)]
     pub json: bool,
@@ -267,4 +288,15 @@ fn dimension(text: &str) -> Result<(String, i64), String> {
         return Err("a dimension cannot be negative".into());
     }
     Ok((name, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_options_are_consistent() {
+        Cli::command().debug_assert();
+    }
 }

@@ -1,18 +1,67 @@
-//! Inputs and outputs of a run: read, drawn, written.
+//! Weights and inputs: read, renamed, drawn.
 
-use super::plain;
+use super::{plain, warn};
 use crate::diag::Fault;
 use crate::driver::Error;
 use crate::dtype::DType;
+use crate::files::rename::{NameMap, Renaming};
 use crate::files::{NamedTensors, read_tensors};
 use crate::graph::ir::Signature;
 use crate::ops::init::{Init, initialise};
 use crate::tensor::Tensor;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The size that a dimension takes where inputs are drawn and nothing fixes it.
 const DRAWN_SIZE: usize = 4;
+
+/// What a map made of a weights file.
+pub struct Mapped {
+    /// The map.
+    pub map: NameMap,
+    /// The names.
+    pub renaming: Renaming,
+}
+
+impl Mapped {
+    /// In a few words.
+    pub fn summary(&self) -> String {
+        let (renamed, kept) = (self.renaming.matched.iter().sum::<usize>(), self.renaming.kept.len());
+        let ignored = self.renaming.ignored.len();
+        format!("{renamed} tensors renamed, {kept} as they are, {ignored} ignored")
+    }
+
+    /// Rules with the number of names that each matched, and the names that none did.
+    pub fn json(&self) -> Value {
+        let rules = self.map.rules().iter().zip(&self.renaming.matched);
+        let rules =
+            rules.map(|(rule, matched)| json!({ "from": rule.from, "to": rule.to, "matched": matched }));
+        json!({
+            "rules": rules.collect::<Vec<_>>(),
+            "kept": self.renaming.kept,
+            "ignored": self.renaming.ignored,
+        })
+    }
+}
+
+/// Renames tensors by the map of a file; warns of rules that match nothing.
+pub fn rename(tensors: NamedTensors, map: &Path, inverse: bool) -> Result<(NamedTensors, Mapped), Error> {
+    let map = NameMap::open(map)?;
+    let names = tensors.keys().map(String::as_str);
+    let renaming = if inverse { map.restore(names)? } else { map.rename(names)? };
+    warn(map.sources(), &map.warnings(&renaming));
+    Ok((renaming.apply(tensors), Mapped { map, renaming }))
+}
+
+/// Reads weights under the model's names.
+pub fn read_weights(path: &Path, map: Option<&Path>) -> Result<(NamedTensors, Option<Mapped>), Error> {
+    let tensors = read_tensors(path)?;
+    match map {
+        None => Ok((tensors, None)),
+        Some(map) => rename(tensors, map, false).map(|(tensors, mapped)| (tensors, Some(mapped))),
+    }
+}
 
 /// Reads `NAME=FILE` and `FILE` options.
 pub fn read_inputs(options: &[String]) -> Result<NamedTensors, Error> {
@@ -22,7 +71,7 @@ pub fn read_inputs(options: &[String]) -> Result<NamedTensors, Error> {
             Some((name, path)) => (Some(name), path),
             None => (None, option.as_str()),
         };
-        let tensors = read_tensors(Path::new(path)).map_err(|e| Error::plain(e.to_diagnostic()))?;
+        let tensors = read_tensors(Path::new(path))?;
         match name {
             Some(name) => {
                 let count = tensors.len();

@@ -8,8 +8,9 @@ mod run;
 mod verify;
 mod weights;
 
-use crate::diag::{Diagnostic, Fault, render};
+use crate::diag::{Diagnostic, Fault, render, render_plain};
 use crate::driver::{Compiler, Error};
+use crate::source::SourceMap;
 use args::{Cli, Command, ModelArgs};
 use clap::{CommandFactory, Parser};
 use codespan_reporting::term::termcolor::{ColorChoice, StandardStream};
@@ -52,14 +53,19 @@ fn print_json(value: &serde_json::Value) -> Result<ExitCode, Error> {
     print(&format!("{value:#}\n"))
 }
 
-/// Prints an error to standard error, in colours on a terminal.
+/// Prints an error to standard error.
 fn report(error: &Error) -> ExitCode {
+    warn(&error.sources, &error.diagnostics);
+    ExitCode::from(error.exit_code())
+}
+
+/// Prints diagnostics to standard error, in colours on a terminal.
+fn warn(sources: &SourceMap, diagnostics: &[Diagnostic]) {
     let colours = if std::io::stderr().is_terminal() { ColorChoice::Auto } else { ColorChoice::Never };
     let mut stream = StandardStream::stderr(colours);
-    if render(&mut stream, &error.sources, &error.diagnostics).is_err() {
-        eprintln!("{error}");
+    if render(&mut stream, sources, diagnostics).is_err() {
+        eprintln!("{}", render_plain(sources, diagnostics));
     }
-    ExitCode::from(error.exit_code())
 }
 
 /// An error without a place.
@@ -86,6 +92,7 @@ fn diagnostics_json(error: &Error) -> serde_json::Value {
             "fault": d.fault,
             "title": d.title,
             "labels": d.labels.iter().map(place).collect::<Vec<_>>(),
+            "notes": d.notes,
             "help": d.help,
         })
     };

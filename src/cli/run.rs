@@ -1,11 +1,11 @@
 //! `mdlc run`
 
 use super::args::RunArgs;
-use super::data::{draw_inputs, read_inputs};
+use super::data::{Mapped, draw_inputs, read_inputs, read_weights};
 use super::{compiler, plain, print, print_json};
 use crate::diag::Fault;
 use crate::driver::Error;
-use crate::files::{read_tensors, write_tensors};
+use crate::files::write_tensors;
 use crate::runtime::Weights;
 use crate::tensor::{Data, Tensor};
 use serde_json::json;
@@ -36,13 +36,14 @@ pub fn run(args: &RunArgs) -> Result<ExitCode, Error> {
     let at = |d: crate::diag::Diagnostic| Error { sources: sources.clone(), diagnostics: vec![d] };
     let compiled = unit.generate(loops, false)?;
     let compile_seconds: f64 = unit.times.iter().map(|(_, t)| t.as_secs_f64()).sum();
-    let weights = match &args.weights {
+    let (weights, mapped) = match &args.weights {
         Some(path) => {
-            let tensors = read_tensors(path).map_err(|e| Error::plain(e.to_diagnostic()))?;
+            let (tensors, mapped) = read_weights(path, args.map.as_deref())?;
             let weights = Weights::from_tensors(tensors);
-            if args.partial { weights.fill_missing(args.seed).allow_extra() } else { weights }
+            let partial = |weights: Weights| weights.fill_missing(args.seed).allow_extra();
+            (if args.partial { partial(weights) } else { weights }, mapped)
         }
-        None => Weights::initialised(args.seed),
+        None => (Weights::initialised(args.seed), None),
     };
     let model = compiled.bind(&weights).map_err(|e| at(e.to_diagnostic()))?;
     let started = Instant::now();
@@ -51,7 +52,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode, Error> {
     let call_seconds = started.elapsed().as_secs_f64();
     if let Some(path) = &args.output {
         let tensors = outputs.iter().map(|(name, tensor)| (name, tensor.view()));
-        write_tensors(path, tensors).map_err(|e| Error::plain(e.to_diagnostic()))?;
+        write_tensors(path, tensors)?;
     }
     if args.json {
         let one = |(name, tensor): (&str, &Tensor)| {
@@ -62,6 +63,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode, Error> {
             "model": signature.name,
             "initialised": args.weights.is_none(),
             "seed": args.seed,
+            "map": mapped.as_ref().map(Mapped::json),
             "drawn": drawn,
             "compile_seconds": compile_seconds,
             "call_seconds": call_seconds,
@@ -71,6 +73,9 @@ pub fn run(args: &RunArgs) -> Result<ExitCode, Error> {
     let mut text = format!("{}\n", signature.name);
     if args.weights.is_none() {
         let _ = writeln!(text, "  weights      declared initialisers, seed {}", args.seed);
+    }
+    if let Some(mapped) = &mapped {
+        let _ = writeln!(text, "  map          {}", mapped.summary());
     }
     for input in &drawn {
         let _ = writeln!(text, "  drawn        {input}, seed {}", args.seed);

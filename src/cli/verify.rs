@@ -1,6 +1,7 @@
 //! `mdlc verify`
 
 use super::args::{Backend as Wanted, VerifyArgs};
+use super::data::rename;
 use super::{plain, print, print_json};
 use crate::diag::Fault;
 use crate::driver::Error;
@@ -101,7 +102,7 @@ fn single_name(args: &VerifyArgs) -> String {
 
 fn single_check(args: &VerifyArgs) -> Result<Check, Error> {
     let read = |path: &Option<PathBuf>| match path {
-        Some(path) => read_tensors(path).map_err(|e| Error::plain(e.to_diagnostic())),
+        Some(path) => Ok::<_, Error>(read_tensors(path)?),
         None => Ok(NamedTensors::new()),
     };
     let (mut weights, mut inputs, mut expected) =
@@ -114,6 +115,9 @@ fn single_check(args: &VerifyArgs) -> Result<Check, Error> {
         } else {
             weights.insert(name, tensor);
         }
+    }
+    if let Some(map) = &args.map {
+        (weights, _) = rename(weights, map, false)?;
     }
     if expected.is_empty() {
         return Err(plain(

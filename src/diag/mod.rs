@@ -58,6 +58,8 @@ pub struct Diagnostic {
     pub title: String,
     /// Places, the primary one first; empty where there is no source.
     pub labels: Vec<Label>,
+    /// Facts, one line each.
+    pub notes: Vec<String>,
     /// How to mend it, where that can be said.
     pub help: Vec<String>,
 }
@@ -71,6 +73,7 @@ impl Diagnostic {
             fault: Fault::User,
             title: title.into(),
             labels: Vec::new(),
+            notes: Vec::new(),
             help: Vec::new(),
         }
     }
@@ -89,6 +92,12 @@ impl Diagnostic {
     /// Adds a place.
     pub fn at(mut self, span: Span, text: impl Into<String>) -> Self {
         self.labels.push(Label { span, text: text.into() });
+        self
+    }
+
+    /// Adds a fact, on a line of its own.
+    pub fn note(mut self, text: impl Into<String>) -> Self {
+        self.notes.push(text.into());
         self
     }
 

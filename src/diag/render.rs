@@ -30,11 +30,13 @@ pub fn render(
             let style = if i == 0 { cs::LabelStyle::Primary } else { cs::LabelStyle::Secondary };
             cs::Label::new(style, label.span.file.0 as usize, range).with_message(&label.text)
         });
+        let help = diagnostic.help.iter().map(|h| format!("help: {h}"));
+        let notes = diagnostic.notes.iter().cloned().chain(help);
         let message = cs::Diagnostic::new(severity)
             .with_code(diagnostic.code)
             .with_message(&diagnostic.title)
             .with_labels(labels.collect())
-            .with_notes(diagnostic.help.iter().map(|h| format!("help: {h}")).collect());
+            .with_notes(notes.collect());
         term::emit_to_write_style(writer, &config, &files, &message).map_err(std::io::Error::other)?;
     }
     Ok(())

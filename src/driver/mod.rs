@@ -5,6 +5,8 @@ pub mod compare;
 pub mod table;
 
 use crate::diag::{Diagnostic, Fault, render_plain};
+use crate::files::FileError;
+use crate::files::rename::RenameError;
 use crate::graph::ir::Program;
 use crate::graph::verify::{verify, verify_after};
 use crate::loops::ir::LoopProgram;
@@ -46,6 +48,18 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+impl From<FileError> for Error {
+    fn from(error: FileError) -> Self {
+        Error::plain(error.to_diagnostic())
+    }
+}
+
+impl From<RenameError> for Error {
+    fn from(error: RenameError) -> Self {
+        Error { sources: error.sources(), diagnostics: error.diagnostics() }
+    }
+}
 
 /// What to compile and with what; see the fields of [`Request`].
 ///

@@ -62,6 +62,14 @@ pub enum FileError {
         /// Its length.
         size_bytes: u64,
     },
+    /// Bytes where text is expected.
+    #[error("`{}` is not a text: {source}", path.display())]
+    NotText {
+        /// The file.
+        path: PathBuf,
+        /// Where it ends to be one.
+        source: std::string::FromUtf8Error,
+    },
     /// Not what a `.safetensors` file may hold.
     #[error("`{}`: {source}", path.display())]
     Safetensors {
@@ -98,6 +106,7 @@ impl FileError {
             FileError::UnknownFormat { .. } => "file-format-unknown",
             FileError::TooLarge { .. } => "file-too-large",
             FileError::OutOfMemory { .. } => "out-of-memory",
+            FileError::NotText { .. } => "file-not-text",
             FileError::Safetensors { .. } => "safetensors-invalid",
             FileError::Npy { .. } => "npy-invalid",
             FileError::Npz { .. } => "npz-invalid",
@@ -111,7 +120,7 @@ impl FileError {
                 Fault::File
             }
             FileError::TooLarge { .. } | FileError::OutOfMemory { .. } => Fault::Limit,
-            FileError::UnknownFormat { .. } => Fault::User,
+            FileError::UnknownFormat { .. } | FileError::NotText { .. } => Fault::User,
             FileError::Safetensors { source, .. } => match source {
                 SafetensorsError::Entry { problem: EntryError::Tensor(e), .. } => tensor_fault(e),
                 _ => Fault::User,

@@ -13,6 +13,7 @@ mod error;
 mod map;
 pub mod npy;
 pub mod npz;
+pub mod rename;
 pub mod safetensors;
 mod zip;
 
@@ -26,6 +27,7 @@ use std::path::{Path, PathBuf};
 use indexmap::IndexMap;
 
 pub use error::FileError;
+pub use safetensors::Metadata;
 
 use crate::tensor::{Tensor, TensorView};
 
@@ -66,12 +68,24 @@ impl Format {
 /// [`FileError`] where the file cannot be read, is not what its extension says, or holds a tensor of a
 /// type that is not computed with.
 pub fn read_tensors(path: impl AsRef<Path>) -> Result<NamedTensors, FileError> {
+    read_annotated(path).map(|(tensors, _)| tensors)
+}
+
+/// Reads all tensors of a file, and the free text it carries: `.safetensors` alone has any.
+///
+/// # Errors
+/// As [`read_tensors`].
+pub fn read_annotated(path: impl AsRef<Path>) -> Result<(NamedTensors, Metadata), FileError> {
     let path = path.as_ref();
-    match Format::of(path)? {
-        Format::Safetensors => safetensors::Archive::open(path)?.read_all(),
-        Format::Npy => Ok(IndexMap::from([(stem(path), npy::read_npy(path)?)])),
-        Format::Npz => npz::read_npz(path),
-    }
+    let tensors = match Format::of(path)? {
+        Format::Safetensors => {
+            let archive = safetensors::Archive::open(path)?;
+            return Ok((archive.read_all()?, archive.metadata().clone()));
+        }
+        Format::Npy => IndexMap::from([(stem(path), npy::read_npy(path)?)]),
+        Format::Npz => npz::read_npz(path)?,
+    };
+    Ok((tensors, Metadata::new()))
 }
 
 /// Writes tensors in the format of the path's extension; the file is replaced whole or left alone.
@@ -83,9 +97,21 @@ pub fn write_tensors<'a, N: AsRef<str>>(
     path: impl AsRef<Path>,
     tensors: impl IntoIterator<Item = (N, TensorView<'a>)>,
 ) -> Result<(), FileError> {
+    write_annotated(path, tensors, &Metadata::new())
+}
+
+/// Writes tensors and free text; formats that carry no text drop it.
+///
+/// # Errors
+/// As [`write_tensors`].
+pub fn write_annotated<'a, N: AsRef<str>>(
+    path: impl AsRef<Path>,
+    tensors: impl IntoIterator<Item = (N, TensorView<'a>)>,
+    metadata: &Metadata,
+) -> Result<(), FileError> {
     let path = path.as_ref();
     match Format::of(path)? {
-        Format::Safetensors => safetensors::write_safetensors(path, tensors, &IndexMap::new()),
+        Format::Safetensors => safetensors::write_safetensors(path, tensors, metadata),
         Format::Npz => npz::write_npz(path, tensors),
         Format::Npy => {
             let mut all = tensors.into_iter();

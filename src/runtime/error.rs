@@ -24,24 +24,17 @@ pub enum WeightFault {
     Unexpected {
         /// Its name.
         name: String,
+        /// Its element type and shape.
+        found: (DType, Vec<usize>),
     },
-    /// A tensor of another element type.
-    DType {
-        /// The weight's path.
-        path: String,
-        /// Its element type.
-        expected: DType,
-        /// The element type given.
-        found: DType,
-    },
-    /// A tensor of another shape.
-    Shape {
+    /// A tensor of another element type or shape.
+    Differs {
         /// The weight's path.
         path: String,
         /// Its type.
         expected: String,
-        /// The shape given.
-        found: Vec<usize>,
+        /// Element type and shape of the tensor given.
+        found: (DType, Vec<usize>),
     },
     /// Two names of one tensor that hold different values.
     Tied {
@@ -52,19 +45,45 @@ pub enum WeightFault {
     },
 }
 
+impl WeightFault {
+    /// What kind of difference it is, in a word.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            WeightFault::Missing { .. } => "missing",
+            WeightFault::Unexpected { .. } => "unexpected",
+            WeightFault::Differs { .. } => "differs",
+            WeightFault::Tied { .. } => "tied",
+        }
+    }
+
+    /// The name of the weight, or of the tensor that is none.
+    pub fn name(&self) -> &str {
+        match self {
+            WeightFault::Unexpected { name, .. } => name,
+            WeightFault::Missing { path, .. }
+            | WeightFault::Differs { path, .. }
+            | WeightFault::Tied { path, .. } => path,
+        }
+    }
+}
+
+/// One line: the kind of the difference, the name, and what is there and what is not.
 impl fmt::Display for WeightFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            WeightFault::Missing { path, expected } => write!(f, "`{path}` ({expected}) is missing"),
-            WeightFault::Unexpected { name } => write!(f, "`{name}` is not a weight of the model"),
-            WeightFault::DType { path, expected, found } => {
-                write!(f, "`{path}` is {expected}, the tensor given is {found}")
+            WeightFault::Missing { path, expected } => write!(f, "missing     {path}: {expected}"),
+            WeightFault::Unexpected { name, found: (dtype, shape) } => {
+                write!(f, "unexpected  {name}: {dtype}{}", ShapeText(shape))
             }
-            WeightFault::Shape { path, expected, found } => {
-                write!(f, "`{path}` is {expected}, the tensor given has the shape {}", ShapeText(found))
+            WeightFault::Differs { path, expected, found: (dtype, shape) } => {
+                write!(
+                    f,
+                    "differs     {path}: the model has {expected}, given is {dtype}{}",
+                    ShapeText(shape)
+                )
             }
             WeightFault::Tied { path, alias } => {
-                write!(f, "`{path}` and `{alias}` are one tensor, but hold different values")
+                write!(f, "tied        {path}: the model has one tensor for it and {alias}, given are two")
             }
         }
     }
@@ -114,7 +133,7 @@ impl BindError {
         match self {
             BindError::Weights { faults, .. } => {
                 let diagnostic = Diagnostic::error("weights-mismatch", title);
-                faults.iter().fold(diagnostic, |d, fault| d.help(fault.to_string()))
+                faults.iter().fold(diagnostic, |d, fault| d.note(fault.to_string()))
             }
             BindError::Init { .. } => Diagnostic::error("invalid-size", title).fault(Fault::Limit),
             BindError::Limit(_) => Diagnostic::error("too-large", title).fault(Fault::Limit),

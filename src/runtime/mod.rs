@@ -15,6 +15,7 @@ mod call;
 mod compiled;
 mod error;
 mod model;
+mod resolve;
 mod weights;
 
 #[cfg(test)]

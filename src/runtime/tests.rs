@@ -90,10 +90,9 @@ fn all_differences_of_weights_are_told_at_once() {
     assert_eq!(
         texts,
         [
-            "`a` is f32, the tensor given is f64",
-            "`b` (f32[3]) is missing",
-            "`c` is not a weight of the model",
-            "`a` is f32[3], the tensor given has the shape [4]",
+            "missing     b: f32[3]",
+            "unexpected  c: f32[1]",
+            "differs     a: the model has f32[3], given is f64[4]",
         ]
     );
     assert!(compiled().bind(&weights().allow_extra()).is_ok());

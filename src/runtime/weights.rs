@@ -1,6 +1,10 @@
 //! Weights by name: from a file, from memory, or from the model's own initialisers.
 
+use super::error::{BindError, WeightFault};
+use super::resolve::resolve;
+use crate::files::rename::{NameMap, RenameError};
 use crate::files::{FileError, read_tensors};
+use crate::graph::ir::Signature;
 use crate::tensor::Tensor;
 use indexmap::IndexMap;
 use std::path::Path;
@@ -38,6 +42,24 @@ impl Weights {
     /// What the model's initialisers give for a seed; see [`crate::ops::init`].
     pub fn initialised(seed: u64) -> Self {
         Weights { seed: Some(seed), ..Self::default() }
+    }
+
+    /// The tensors under the names that a map gives them, without those that it ignores.
+    ///
+    /// # Errors
+    /// [`RenameError`]: names that become one, or that would not come back.
+    pub fn renamed(mut self, map: &NameMap) -> Result<Self, RenameError> {
+        let renaming = map.rename(self.tensors.keys().map(String::as_str))?;
+        self.tensors = renaming.apply(self.tensors);
+        Ok(self)
+    }
+
+    /// All differences between these weights and the ones of a signature, none if they fit.
+    ///
+    /// # Errors
+    /// [`BindError::Init`] where a weight that is to be drawn cannot be.
+    pub fn differences(&self, signature: &Signature) -> Result<Vec<WeightFault>, BindError> {
+        resolve(signature, self).map(|resolved| resolved.faults)
     }
 
     /// Adds a tensor, or replaces the one of that name.
