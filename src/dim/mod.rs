@@ -43,6 +43,12 @@ impl Symbol {
     }
 }
 
+impl fmt::Display for Symbol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
 impl fmt::Debug for Symbol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}#{}", self.name, self.id)
@@ -53,8 +59,11 @@ impl fmt::Debug for Symbol {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DimError {
     /// A value left the 64-bit range.
-    #[error("the size does not fit in 64 bits")]
+    #[error("the result does not fit in 64 bits")]
     Overflow,
+    /// A size that came out negative.
+    #[error("a size cannot be negative, but this one is {0}")]
+    Negative(i64),
     /// A divisor is zero.
     #[error("division by a dimension that is zero")]
     DivisionByZero,

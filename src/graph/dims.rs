@@ -51,9 +51,10 @@ impl DimEnv {
     /// The value of a size, which is not negative.
     ///
     /// # Errors
-    /// As [`Dim::eval`]; a negative size is [`DimError::Overflow`] of an unsigned size.
+    /// As [`Dim::eval`], and [`DimError::Negative`].
     pub fn size(&self, dim: &Dim) -> Result<usize, DimError> {
-        usize::try_from(self.eval(dim)?).map_err(|_| DimError::Overflow)
+        let value = self.eval(dim)?;
+        usize::try_from(value).map_err(|_| DimError::Negative(value))
     }
 
     /// The values of a shape.
@@ -381,7 +382,7 @@ impl DimBinder {
             return Ok(());
         }
         let mut symbols = Vec::new();
-        condition_symbols(&check.condition, &mut symbols);
+        check.condition.symbols(&mut symbols);
         symbols.sort();
         symbols.dedup();
         let values = symbols.iter().filter_map(|s| Some((s.name().to_string(), self.env.get(s)?)));
@@ -396,20 +397,6 @@ fn is_linear(formula: &Dim) -> bool {
         *coefficient == 0 || matches!(monomial.as_slice(), [(crate::dim::Atom::Symbol(_), 1)])
     };
     terms.next().is_some_and(single) && terms.next().is_none()
-}
-
-fn condition_symbols(condition: &DimCondition, found: &mut Vec<Symbol>) {
-    match condition {
-        DimCondition::Eq(a, b) | DimCondition::Le(a, b) | DimCondition::Lt(a, b) => {
-            found.extend(a.symbols());
-            found.extend(b.symbols());
-        }
-        DimCondition::Not(a) => condition_symbols(a, found),
-        DimCondition::And(a, b) | DimCondition::Or(a, b) => {
-            condition_symbols(a, found);
-            condition_symbols(b, found);
-        }
-    }
 }
 
 fn check_count(name: &str, shape: &[usize], span: Span) -> Result<(), BindError> {

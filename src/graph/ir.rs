@@ -585,3 +585,20 @@ pub enum DimCondition {
     /// Either.
     Or(Box<DimCondition>, Box<DimCondition>),
 }
+
+impl DimCondition {
+    /// Adds the dimensions that occur in it, some perhaps more than once.
+    pub fn symbols(&self, found: &mut Vec<Symbol>) {
+        match self {
+            DimCondition::Eq(a, b) | DimCondition::Le(a, b) | DimCondition::Lt(a, b) => {
+                found.extend(a.symbols());
+                found.extend(b.symbols());
+            }
+            DimCondition::Not(a) => a.symbols(found),
+            DimCondition::And(a, b) | DimCondition::Or(a, b) => {
+                a.symbols(found);
+                b.symbols(found);
+            }
+        }
+    }
+}

@@ -6,6 +6,7 @@
 
 use super::Elaborator;
 use super::errors::Eval;
+use super::limits::NODE_STEPS;
 use super::scalar::{IndexVar, Scalar, ScalarKind, ScalarRead};
 use super::value::{NodeRef, Repr, TensorValue};
 use crate::dim::Dim;
@@ -172,6 +173,7 @@ impl Elaborator<'_> {
     /// A rank above the limit.
     pub fn emit(&mut self, emission: Emission<'_>) -> Eval<TensorValue> {
         let Emission { axes, shape, reduce, body, span, name } = emission;
+        self.charge(NODE_STEPS, span)?;
         let bound = reduce.as_ref().map_or(&[][..], |r| &r.axes);
         let mut mapped: Vec<IndexVar> = body.free().to_vec();
         if let Some(r) = &reduce {

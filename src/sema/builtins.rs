@@ -2,7 +2,7 @@
 
 use super::Elaborator;
 use super::call::Argument;
-use super::errors::{Eval, Reported};
+use super::errors::{Eval, Reported, counted};
 use super::ops::known_real;
 use super::scalar::{Scalar, fold_real};
 use super::value::{FnValue, PatternValue, Value};
@@ -450,7 +450,12 @@ impl Elaborator<'_> {
         let at = if axis < 0 { axis + rank as i64 } else { axis };
         match usize::try_from(at).ok().filter(|at| *at < rank) {
             Some(at) => Ok(at),
-            None => self.error("out-of-range", format!("axis {axis} of a tensor with {rank} axes"), span),
+            None => self.error_help(
+                "out-of-range",
+                format!("there is no axis {axis} of {}", counted(rank, "axis", "axes")),
+                span,
+                "axes count from 0, and from the end with -1",
+            ),
         }
     }
 

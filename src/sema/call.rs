@@ -2,7 +2,7 @@
 
 use super::Elaborator;
 use super::env::{Block, Env, Unknowns};
-use super::errors::{Eval, Reported, nearest};
+use super::errors::{Eval, Reported, counted, nearest};
 use super::shapes::Match;
 use super::value::{FnValue, InstanceRef, ModuleValue, PatternValue, TensorValue, Value};
 use crate::diag::Diagnostic;
@@ -17,6 +17,8 @@ use std::sync::Arc;
 pub struct Argument {
     /// Its name, if it was given by name.
     pub name: Option<Arc<str>>,
+    /// Where that name is written.
+    pub name_span: Option<Span>,
     /// Its value.
     pub value: Value,
     /// Where it is written.
@@ -26,7 +28,12 @@ pub struct Argument {
 impl Argument {
     /// A positional argument.
     pub fn positional(value: Value, span: Span) -> Self {
-        Argument { name: None, value, span }
+        Argument { name: None, name_span: None, value, span }
+    }
+
+    /// Where it is told apart from other arguments: at its name, if it has one.
+    fn place(&self) -> Span {
+        self.name_span.unwrap_or(self.span)
     }
 }
 
@@ -57,7 +64,12 @@ impl Elaborator<'_> {
             Value::Poison => Err(Reported),
             other => {
                 let title = format!("this cannot be called: it is {}", other.kind_text());
-                self.error("not-callable", title, span)
+                let help = match other {
+                    Value::Tensor(_) => "a tensor is read by `x[…]` and multiplied by `*` or `@`",
+                    Value::Namespace(_) => "name what is meant: `file.name(…)`",
+                    _ => return self.error("not-callable", title, span),
+                };
+                self.error_help("not-callable", title, span, help)
             }
         }
     }
@@ -121,12 +133,12 @@ impl Elaborator<'_> {
     fn apply_module(&mut self, module: &Arc<ModuleValue>, args: Vec<Argument>, span: Span) -> Eval<Value> {
         let name = module.decl.name.as_plain().unwrap_or("?");
         if module.statics.is_some() {
-            return self.error_help(
-                "not-callable",
-                format!("{name} has its arguments already and no weights yet"),
-                span,
-                "bind it to a member of a module first; then it can be called",
-            );
+            let title = format!("{name} has its arguments already and no weights yet");
+            let diagnostic = Diagnostic::error("not-callable", title)
+                .at(span, "")
+                .at(module.span, "described here")
+                .help("bind it to a member of a module first; then it can be called");
+            return Err(self.report(diagnostic));
         }
         let statics = self.bind_statics(module, args, span)?;
         Ok(Value::Module(Arc::new(ModuleValue {
@@ -161,7 +173,8 @@ impl Elaborator<'_> {
                 (None, None) => return self.missing(&name, &text, param.span, span),
             };
             let kind = param.kind.unwrap_or(ast::Kind::Int);
-            let value = self.of_kind(value, kind, &format!("`{text}`"), place)?;
+            let what = format!("`{text}` of `{name}`");
+            let value = self.of_kind(value, kind, &what, place, Some(param.span))?;
             env.bind(Arc::clone(&text), value.clone(), place);
             values.insert(text, value);
         }
@@ -187,6 +200,7 @@ impl Elaborator<'_> {
     ) -> Eval<Vec<Option<Argument>>> {
         let mut placed: Vec<Option<Argument>> = vec![None; params.len()];
         let mut next = 0;
+        let count = args.len();
         for arg in args {
             let at = match &arg.name {
                 None => {
@@ -198,10 +212,13 @@ impl Elaborator<'_> {
                     None => {
                         let mut diagnostic =
                             Diagnostic::error("arguments", format!("`{callee}` has no parameter `{name}`"))
-                                .at(arg.span, "")
+                                .at(arg.place(), "")
                                 .at(declared, "declared here");
                         if let Some(near) = nearest(name, params.iter().map(|p| &**p)) {
                             diagnostic = diagnostic.help(format!("did you mean `{near}`?"));
+                        } else if !params.is_empty() {
+                            let names: Vec<&str> = params.iter().map(|p| &**p).collect();
+                            diagnostic = diagnostic.help(format!("its parameters are {}", names.join(", ")));
                         }
                         return Err(self.report(diagnostic));
                     }
@@ -209,17 +226,18 @@ impl Elaborator<'_> {
             };
             match placed.get_mut(at) {
                 Some(slot @ None) => *slot = Some(arg),
-                Some(Some(_)) => {
-                    return self.error(
-                        "arguments",
-                        format!("`{}` is given twice to `{callee}`", params[at]),
-                        arg.span,
-                    );
+                Some(Some(first)) => {
+                    let title = format!("`{}` is given twice to `{callee}`", params[at]);
+                    let diagnostic = Diagnostic::error("arguments", title)
+                        .at(arg.place(), "again here")
+                        .at(first.place(), "first here");
+                    return Err(self.report(diagnostic));
                 }
                 None => {
-                    let title = format!("`{callee}` takes {} arguments", params.len());
+                    let most = counted(params.len(), "argument", "arguments");
+                    let title = format!("`{callee}` takes {most}, but {count} are given");
                     let diagnostic = Diagnostic::error("arguments", title)
-                        .at(arg.span, "one too many")
+                        .at(arg.place(), "the first that is too many")
                         .at(declared, "declared here");
                     return Err(self.report(diagnostic));
                 }
@@ -265,7 +283,7 @@ impl Elaborator<'_> {
         let mut tensors: Vec<(usize, Option<TensorValue>, Span)> = Vec::new();
         let mut provisional: Vec<(usize, Value, Span)> = Vec::new();
         for (k, (param, given)) in params.iter().zip(placed).enumerate() {
-            let what = format!("`{}`", names[k]);
+            let what = format!("`{}` of `{callee}`", names[k]);
             let kind = match param.ty.as_ref().map(|t| &t.kind) {
                 Some(ast::TypeKind::Tensor(ty)) => {
                     match given {
@@ -290,7 +308,7 @@ impl Elaborator<'_> {
                 (None, None) => return self.missing(callee, &names[k], param.span, span),
             };
             let value = match kind {
-                Some(kind) => self.of_kind(value, kind, &what, place)?,
+                Some(kind) => self.of_kind(value, kind, &what, place, Some(param.span))?,
                 None => value,
             };
             if default {
@@ -328,7 +346,14 @@ impl Elaborator<'_> {
             let Some(ast::TypeKind::Tensor(ty)) = params[*k].ty.as_ref().map(|t| &t.kind) else { continue };
             let actual =
                 tensor.as_ref().filter(|t| t.rank() > 0 || ty.axes.is_empty()).map(|t| t.shape.to_vec());
-            matches.push(Match { ty, actual, span: *span, what: format!("`{}` of `{callee}`", names[*k]) });
+            let dtype = tensor.as_ref().map_or(ty.dtype, |t| t.dtype);
+            matches.push(Match {
+                ty,
+                actual,
+                dtype,
+                span: *span,
+                what: format!("`{}` of `{callee}`", names[*k]),
+            });
         }
         let matched = self.match_shapes(env, &matches, block)?;
         for (k, value, span) in provisional {
@@ -347,7 +372,8 @@ impl Elaborator<'_> {
                 (None, None) => continue,
             };
             let shape = matched.shapes.get(at).and_then(Option::as_ref).map(|(s, _)| s.as_slice());
-            let mut tensor = self.conform(&tensor, ty, shape, span, &format!("`{}`", names[k]))?;
+            let what = format!("`{}` of `{callee}`", names[k]);
+            let mut tensor = self.conform(&tensor, ty, shape, span, &what)?;
             if let Some(segments) = self.declared_segments(env, ty, tensor.rank()) {
                 tensor.segments = Some(segments);
             }
@@ -369,9 +395,15 @@ impl Elaborator<'_> {
     ) -> Eval<Value> {
         let Some(decl) = owner.instance.entries.get(entry).cloned() else {
             let module = owner.instance.decl.name.as_plain().unwrap_or("?");
-            let diagnostic = Diagnostic::error("not-callable", format!("{module} has no entry `{entry}`"))
-                .at(span, "called here")
-                .at(owner.instance.decl.name.span, "declared here");
+            let mut diagnostic =
+                Diagnostic::error("not-callable", format!("{module} has no entry `{entry}`"))
+                    .at(span, "called here")
+                    .at(owner.instance.decl.name.span, "declared here");
+            let known: Vec<&str> = owner.instance.entries.keys().map(|k| &**k).collect();
+            if !known.is_empty() {
+                let place = if known.len() == 1 { "its only entry is" } else { "its entries are" };
+                diagnostic = diagnostic.help(format!("{place} {}", known.join(", ")));
+            }
             return Err(self.report(diagnostic));
         };
         let name = format!("{}.{entry}", owner.instance.decl.name.as_plain().unwrap_or("?"));

@@ -25,9 +25,16 @@ impl Elaborator<'_> {
             Value::Bool(v) => Ok(TensorValue::lazy(Scalar::bool(*v), true)),
             Value::List(_) => self.constant_list(value, span),
             Value::Poison => Err(super::errors::Reported),
+            Value::Sequence(sequence) => self.whole_too_early(*sequence, span),
             other => {
                 let title = format!("a tensor or number is wanted here, but this is {}", other.kind_text());
-                self.error("not-a-tensor", title, span)
+                let help = match other {
+                    Value::Pattern(_) => "a pattern is read at positions: `if mask[i, j] { … } else { … }`",
+                    Value::Fn(_) | Value::Module(_) | Value::Instance(_) => "call it: `f(x)`",
+                    Value::Tuple(_) => "take it apart: `let (a, b) = …`",
+                    _ => return self.error("not-a-tensor", title, span),
+                };
+                self.error_help("not-a-tensor", title, span, help)
             }
         }
     }
@@ -108,12 +115,11 @@ impl Elaborator<'_> {
                 for e in exact {
                     if !fits(e, d) {
                         let title = format!("{} meets a tensor of type {d}", exact_text(e));
-                        return self.error_help(
-                            "type-mismatch",
-                            title,
-                            span,
-                            "convert one side with a cast, such as `f32(…)`",
-                        );
+                        let help = match e {
+                            DType::Bool => format!("convert it: `{d}(…)` of a truth value is 0 or 1"),
+                            _ => "convert the tensor: `f32(…)`".into(),
+                        };
+                        return self.error_help("type-mismatch", title, span, help);
                     }
                 }
                 Ok((d, false))
@@ -150,11 +156,7 @@ impl Elaborator<'_> {
     /// As [`Elaborator::emit`].
     pub fn convert(&mut self, tensor: &TensorValue, dtype: DType, span: Span) -> Eval<TensorValue> {
         if matches!(dtype, DType::F16 | DType::BF16) {
-            return self.error(
-                "not-supported",
-                format!("{dtype} can be written but is not computed with yet"),
-                span,
-            );
+            return self.unsupported_dtype(dtype, span);
         }
         if tensor.dtype == dtype {
             return Ok(TensorValue { exact: false, ..tensor.clone() });
@@ -180,6 +182,15 @@ impl Elaborator<'_> {
         }
         let dtype = if tensor.dtype == DType::F64 { DType::F32 } else { tensor.dtype };
         self.convert(tensor, dtype, span)
+    }
+
+    /// The error for an element type that is part of the language, but that nothing computes with.
+    ///
+    /// # Errors
+    /// Always.
+    pub(super) fn unsupported_dtype<T>(&mut self, dtype: DType, span: Span) -> Eval<T> {
+        let title = format!("{dtype} can be written but is not computed with yet");
+        self.error_help("not-supported", title, span, "use f32, to which the weights can be converted")
     }
 
     /// A new index variable for each axis of a shape.
@@ -214,7 +225,7 @@ fn flatten(value: &Value, depth: usize, shape: &mut Vec<usize>, flat: &mut Vec<V
 }
 
 /// Whether an exact number of type `exact` may take the type `dtype`.
-fn fits(exact: DType, dtype: DType) -> bool {
+pub(super) fn fits(exact: DType, dtype: DType) -> bool {
     match exact {
         DType::Bool => dtype == DType::Bool,
         DType::F64 => dtype.is_float(),

@@ -58,9 +58,14 @@ pub struct Env {
     pub statics: Block,
     /// Blocks of locals, innermost last; never empty.
     pub blocks: Vec<Block>,
+    /// The blocks that were closed last, for messages about names that were known in them.
+    closed: Vec<Block>,
     /// Names that unknown dimensions are given while a signature is matched.
     pub unknowns: Option<Unknowns>,
 }
+
+/// Most closed blocks that are remembered.
+const MAX_CLOSED: usize = 16;
 
 /// Dimension names met in a shape that are not bound yet, each with the symbol it stands for.
 pub type Unknowns = IndexMap<Arc<str>, (crate::dim::Symbol, Span)>;
@@ -68,7 +73,14 @@ pub type Unknowns = IndexMap<Arc<str>, (crate::dim::Symbol, Span)>;
 impl Env {
     /// An environment of a file with no locals.
     pub fn new(file: usize) -> Self {
-        Env { file, owner: None, statics: Block::new(), blocks: vec![Block::new()], unknowns: None }
+        Env {
+            file,
+            owner: None,
+            statics: Block::new(),
+            blocks: vec![Block::new()],
+            closed: Vec::new(),
+            unknowns: None,
+        }
     }
 
     /// The environment of an entry of an instance, with no locals.
@@ -84,9 +96,20 @@ impl Env {
 
     /// Closes the innermost block.
     pub fn pop(&mut self) {
-        if self.blocks.len() > 1 {
-            self.blocks.pop();
+        if self.blocks.len() > 1
+            && let Some(block) = self.blocks.pop()
+            && !block.names.is_empty()
+        {
+            if self.closed.len() == MAX_CLOSED {
+                self.closed.remove(0);
+            }
+            self.closed.push(block);
         }
+    }
+
+    /// What a name was bound to in a block that has been closed.
+    pub fn closed(&self, name: &str) -> Option<&Binding> {
+        self.closed.iter().rev().find_map(|b| b.get(name))
     }
 
     /// Binds a local in the innermost block.

@@ -5,8 +5,9 @@
 //! would have bound.
 
 use super::Elaborator;
-use crate::diag::{Diagnostic, Fault};
-use crate::dim::DimError;
+use super::value::Value;
+use crate::diag::{Diagnostic, Fault, Label};
+use crate::dim::{DimError, Symbol};
 use crate::span::Span;
 
 /// Says that a diagnostic has been recorded.
@@ -20,17 +21,22 @@ pub type Eval<T> = Result<T, Reported>;
 pub const MAX_DIAGNOSTICS: usize = 20;
 
 impl Elaborator<'_> {
-    /// Records a diagnostic.
+    /// Records a diagnostic. One that is found again, in another turn of a loop or another call, is
+    /// recorded once.
     pub fn report(&mut self, mut diagnostic: Diagnostic) -> Reported {
         if let Some(place) = self.users_place(&diagnostic) {
-            diagnostic = diagnostic.at(place, "in what is called here");
+            let text = if diagnostic.labels[0].text.is_empty() { "in this call" } else { "called here" };
+            diagnostic.labels.insert(0, Label { span: place, text: text.into() });
         }
         self.faults += 1;
         if diagnostic.fault == Fault::Limit {
             self.fatal = true;
         }
-        if self.diagnostics.len() < MAX_DIAGNOSTICS && !self.diagnostics.contains(&diagnostic) {
+        let place = diagnostic.labels.first().map(|l| l.span);
+        let found = (diagnostic.code, diagnostic.title.clone(), place);
+        if self.diagnostics.len() < MAX_DIAGNOSTICS && !self.found.contains(&found) {
             self.diagnostics.push(diagnostic);
+            self.found.push(found);
         }
         Reported
     }
@@ -41,9 +47,67 @@ impl Elaborator<'_> {
         let (kept, faults, fatal) = (self.diagnostics.len(), self.faults, self.fatal);
         let result = work(self);
         self.diagnostics.truncate(kept);
+        self.found.truncate(kept);
         self.faults = faults;
         self.fatal = fatal;
         result
+    }
+
+    /// What `work` gives. The faults it finds with `code` that give no advice get this one.
+    pub(super) fn advising<T>(&mut self, code: &str, help: &str, work: impl FnOnce(&mut Self) -> T) -> T {
+        let kept = self.diagnostics.len();
+        let result = work(self);
+        for diagnostic in self.diagnostics.iter_mut().skip(kept) {
+            if diagnostic.code == code && diagnostic.help.is_empty() {
+                diagnostic.help.push(help.into());
+            }
+        }
+        result
+    }
+
+    /// What `work`, an operation written at `span`, gives. The faults it finds there are shown at
+    /// `operator`, with what the operands are.
+    pub(super) fn showing<T>(
+        &mut self,
+        span: Span,
+        operator: Span,
+        operands: &[(Span, &Value)],
+        work: impl FnOnce(&mut Self) -> T,
+    ) -> T {
+        let kept = self.diagnostics.len();
+        let result = work(self);
+        for diagnostic in self.diagnostics.iter_mut().skip(kept) {
+            let of_limit = diagnostic.fault == Fault::Limit;
+            let label = diagnostic.labels.first_mut().filter(|l| l.span == span && !of_limit);
+            let Some(label) = label else { continue };
+            label.span = operator;
+            for (place, value) in operands {
+                let label = Label { span: *place, text: format!("this is {}", value.kind_text()) };
+                if !diagnostic.labels.contains(&label) {
+                    diagnostic.labels.push(label);
+                }
+            }
+        }
+        result
+    }
+
+    /// Adds where free dimensions are bound.
+    pub(super) fn with_origins(&self, diagnostic: Diagnostic, symbols: &[Symbol]) -> Diagnostic {
+        symbols.iter().fold(diagnostic, |d, symbol| match self.symbol_places.get(symbol) {
+            Some(place) => d.at(*place, format!("`{symbol}` is bound here")),
+            None => d,
+        })
+    }
+
+    /// What a size is, where it depends on free dimensions: "`T` is a free dimension".
+    pub(super) fn free_text(dims: &[Symbol]) -> String {
+        match dims {
+            [only] => format!("`{only}` is a free dimension"),
+            many => {
+                let names: Vec<String> = many.iter().map(|s| format!("`{s}`")).collect();
+                format!("{} are free dimensions", names.join(", "))
+            }
+        }
     }
 
     /// Where the user's own source called into the library, for a fault that shows up there.
@@ -89,29 +153,39 @@ impl Elaborator<'_> {
 
 /// The candidate nearest to a name, if one is near enough to be what was meant.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let allowed = (name.chars().count() / 3).max(1);
+    let length = name.chars().count();
+    let allowed = (length / 3).max(1);
     candidates
         .into_iter()
         .map(|c| (edit_distance(name, c), c))
-        .filter(|(d, _)| *d <= allowed)
+        // A name of which nothing is left is another name.
+        .filter(|(d, _)| *d <= allowed && *d < length)
         .min_by_key(|(d, c)| (*d, c.len()))
         .map(|(_, c)| c)
 }
 
-/// Levenshtein's distance; letters that differ in case only count as one edit.
+/// The number of letters to replace, add, leave out or exchange with their neighbour.
 fn edit_distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
+    for (i, ca) in a.iter().enumerate() {
+        let mut row = vec![i + 1];
         for (j, cb) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(ca != *cb);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
+            let replaced = rows[i][j] + usize::from(ca != cb);
+            let mut least = replaced.min(row[j] + 1).min(rows[i][j + 1] + 1);
+            if i > 0 && j > 0 && *ca == b[j - 1] && a[i - 1] == *cb {
+                least = least.min(rows[i - 1][j - 1] + 1);
+            }
+            row.push(least);
         }
+        rows.push(row);
     }
-    row.last().copied().unwrap_or(0)
+    rows[a.len()][b.len()]
+}
+
+/// A count with its noun: "1 axis", "2 axes".
+pub fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 #[cfg(test)]
@@ -121,6 +195,9 @@ mod tests {
     #[test]
     fn the_nearest_name_is_offered_only_if_it_is_near() {
         assert_eq!(nearest("Linaer", ["Linear", "LSTM"]), Some("Linear"));
+        assert_eq!(nearest("Lienar2", ["Linear", "LSTM"]), Some("Linear"));
         assert_eq!(nearest("x", ["Linear", "LSTM"]), None);
+        assert_eq!(nearest("T", ["B", "D"]), None);
+        assert_eq!(nearest("ij", ["kl", "ji"]), Some("ji"));
     }
 }

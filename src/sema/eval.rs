@@ -1,12 +1,14 @@
 //! Expressions.
 
 use super::Elaborator;
-use super::call::Argument;
+use super::call::{Argument, result_span};
 use super::env::Env;
-use super::errors::{Eval, Reported};
+use super::errors::{Eval, Reported, counted};
 use super::limits::{MAX_DEPTH, MAX_LIST, MAX_TURNS};
 use super::scalar::Scalar;
 use super::value::{TupleValue, Value};
+use crate::diag::Diagnostic;
+use crate::dim::Symbol;
 use crate::ops::scalar::UnaryOp;
 use crate::span::Span;
 use crate::syntax::ast::{self, ExprKind};
@@ -42,19 +44,19 @@ impl Elaborator<'_> {
             },
             ExprKind::Name(name) => self.name_value_of(env, name),
             ExprKind::List(items) => {
-                let values: Eval<Vec<Value>> = items.iter().map(|e| self.eval(env, e)).collect();
-                self.made(values?, span)
+                let values = self.eval_all(env, items.iter())?;
+                self.made(values, span)
             }
             ExprKind::Repeat { value, count } => self.repeat(env, value, count),
             ExprKind::Comprehension { pat, range, value } => {
                 let mut values = Vec::new();
-                let turns = self.turns(env, range)?;
-                for turn in turns {
+                self.unrolled(env, range, |s, env, turn| {
                     env.push();
-                    let result = self.bind_pattern(env, pat, turn).and_then(|()| self.eval(env, value));
+                    let result = s.bind_pattern(env, pat, turn).and_then(|()| s.eval(env, value));
                     env.pop();
                     values.push(result?);
-                }
+                    Ok(())
+                })?;
                 self.made(values, span)
             }
             ExprKind::Tuple(args) => self.tuple(env, args, span),
@@ -71,7 +73,9 @@ impl Elaborator<'_> {
                 let value = self.eval(env, operand)?;
                 self.unary(*op, &value, span)
             }
-            ExprKind::Binary { op, left, right, .. } => self.binary_expr(env, *op, left, right, span),
+            ExprKind::Binary { op, left, right, op_span } => {
+                self.binary_expr(env, *op, (left, right), (span, *op_span))
+            }
             ExprKind::Reduce(reduce) => self.reduction(env, reduce, span),
         }
     }
@@ -88,14 +92,28 @@ impl Elaborator<'_> {
     fn repeat(&mut self, env: &mut Env, value: &ast::Expr, count: &ast::Expr) -> Eval<Value> {
         let n = self.known_int(env, count, "the length of a list")?;
         if !(0..=MAX_LIST as i64).contains(&n) {
-            return self.limit(format!("a list of {n} elements"), count.span);
+            if n < 0 {
+                return self.error("size", format!("a list cannot have {n} elements"), count.span);
+            }
+            return self
+                .limit(format!("a list may have {MAX_LIST} elements; this one would have {n}"), count.span);
         }
         let values: Eval<Vec<Value>> = (0..n).map(|_| self.eval(env, value)).collect();
         self.made(values?, count.span)
     }
 
+    /// The values of several expressions, each of which is evaluated even if others fail.
+    fn eval_all<'e>(
+        &mut self,
+        env: &mut Env,
+        exprs: impl Iterator<Item = &'e ast::Expr>,
+    ) -> Eval<Vec<Value>> {
+        let values: Vec<Eval<Value>> = exprs.map(|e| self.eval(env, e)).collect();
+        values.into_iter().collect()
+    }
+
     fn tuple(&mut self, env: &mut Env, args: &[ast::Arg], span: Span) -> Eval<Value> {
-        let values: Eval<Vec<Value>> = args.iter().map(|a| self.eval(env, &a.value)).collect();
+        let values = self.eval_all(env, args.iter().map(|a| &a.value))?;
         let names = if args.iter().any(|a| a.name.is_some()) {
             let names: Eval<Vec<Option<Arc<str>>>> =
                 args.iter().map(|a| a.name.as_ref().map(|n| self.name_text(env, n)).transpose()).collect();
@@ -103,22 +121,26 @@ impl Elaborator<'_> {
         } else {
             Vec::new()
         };
-        let value = Value::Tuple(Arc::new(TupleValue { values: values?, names, literal: true }));
+        let value = Value::Tuple(Arc::new(TupleValue { values, names, literal: true }));
         self.refuse_bulk(&value, span)?;
         Ok(value)
     }
 
     fn call_expr(&mut self, env: &mut Env, callee: &ast::Expr, args: &[ast::Arg], span: Span) -> Eval<Value> {
-        let callee_value = self.eval_callee(env, callee)?;
+        let callee_value = self.eval_callee(env, callee);
         let mut arguments = Vec::with_capacity(args.len());
         let mut failed = false;
         for arg in args {
             let name = arg.name.as_ref().map(|n| self.name_text(env, n)).transpose()?;
             match self.eval(env, &arg.value) {
-                Ok(value) => arguments.push(Argument { name, value, span: arg.value.span }),
+                Ok(value) => {
+                    let name_span = arg.name.as_ref().map(|n| n.span);
+                    arguments.push(Argument { name, name_span, value, span: arg.value.span });
+                }
                 Err(Reported) => failed = true,
             }
         }
+        let callee_value = callee_value?;
         if failed {
             return Err(Reported);
         }
@@ -154,7 +176,8 @@ impl Elaborator<'_> {
                     None => match otherwise {
                         Some(e) => self.eval(env, e),
                         None => {
-                            let title = format!("position {k} of a list of {}", items.len());
+                            let count = counted(items.len(), "element", "elements");
+                            let title = format!("position {k} lies outside a list of {count}");
                             self.error_help(
                                 "out-of-range",
                                 title,
@@ -170,7 +193,8 @@ impl Elaborator<'_> {
                 if 0 <= a && a <= b && b <= items.len() as i64 {
                     return Ok(Value::list(items[a as usize..b as usize].to_vec()));
                 }
-                self.error("out-of-range", format!("positions {a}..{b} of a list of {}", items.len()), span)
+                let count = counted(items.len(), "element", "elements");
+                self.error("out-of-range", format!("{a}..{b} is no part of a list of {count}"), span)
             }
             _ => self.read(env, base, index, otherwise, span),
         }
@@ -180,9 +204,8 @@ impl Elaborator<'_> {
         &mut self,
         env: &mut Env,
         op: ast::BinaryOp,
-        left: &ast::Expr,
-        right: &ast::Expr,
-        span: Span,
+        (left, right): (&ast::Expr, &ast::Expr),
+        (span, operator): (Span, Span),
     ) -> Eval<Value> {
         let a = self.eval(env, left);
         let decides = matches!(op, ast::BinaryOp::And | ast::BinaryOp::Or);
@@ -194,14 +217,16 @@ impl Elaborator<'_> {
                     let scalar = t.as_lazy().cloned().unwrap_or_else(|| Scalar::bool(true));
                     let guard = if and { scalar } else { Scalar::unary(UnaryOp::Not, scalar) };
                     let b = self.guarded(guard, |s| s.eval(env, right))?;
-                    return self.logical(and, value, &b, span);
+                    let operands = [(left.span, value), (right.span, &b)];
+                    return self.showing(span, operator, &operands, |s| s.logical(and, value, &b, span));
                 }
                 _ => {}
             }
         }
         let b = self.eval(env, right);
         let (a, b) = (a?, b?);
-        self.binary(op, &a, &b, span)
+        let operands = [(left.span, &a), (right.span, &b)];
+        self.showing(span, operator, &operands, |s| s.binary(op, &a, &b, span))
     }
 
     /// What `work` gives while `condition` guards emission.
@@ -238,7 +263,9 @@ impl Elaborator<'_> {
             }
             None => (self.eval_block(env, then), self.eval_block(env, otherwise)),
         };
-        self.select(&truth, &a?, &b?, span)
+        let (a, b) = (a?, b?);
+        let (first, second) = (result_span(then), result_span(otherwise));
+        self.showing(span, second, &[(second, &b), (first, &a)], |s| s.select(&truth, &a, &b, span))
     }
 
     /// Both branches of a run-time choice are evaluated, so neither may rebind what is outside.
@@ -283,12 +310,16 @@ impl Elaborator<'_> {
         match value {
             Value::Int(d) => match self.resolved(d).as_const() {
                 Some(v) => Ok(v),
-                None => self.error_help(
-                    "not-static",
-                    format!("{what} must be known at compile time, but {d} is a free dimension"),
-                    span,
-                    "fix it with --dim, or make it a static parameter",
-                ),
+                None => {
+                    let symbols = self.resolved(d).symbols();
+                    let title =
+                        format!("{what} must be known at compile time, but {}", Self::free_text(&symbols));
+                    let name = symbols.first().map_or("", |s| s.name());
+                    let help = format!("fix it with --dim {name}=…, or make it a static parameter");
+                    let diagnostic = Diagnostic::error("not-static", title).at(span, "").help(help);
+                    let diagnostic = self.with_origins(diagnostic, &symbols);
+                    Err(self.report(diagnostic))
+                }
             },
             Value::Poison => Err(Reported),
             Value::Float(v) if v.fract() == 0.0 => self.error_help(
@@ -316,6 +347,9 @@ impl Elaborator<'_> {
             Value::Bool(v) => Ok(*v),
             Value::Poison => Err(Reported),
             other => {
+                if let Some(dims) = Self::free_dims_of(other) {
+                    return self.undecided_condition(what, &dims, span);
+                }
                 let title = format!(
                     "{what} must be a truth value known at compile time, but this is {}",
                     other.kind_text()
@@ -323,6 +357,28 @@ impl Elaborator<'_> {
                 self.error("not-static", title, span)
             }
         }
+    }
+
+    /// The free dimensions that a truth about sizes depends on.
+    pub(super) fn free_dims_of(value: &Value) -> Option<Vec<Symbol>> {
+        let Value::Tensor(t) = value else { return None };
+        let condition = t.as_lazy().and_then(Self::dim_condition)?;
+        let mut symbols = Vec::new();
+        condition.symbols(&mut symbols);
+        symbols.sort();
+        symbols.dedup();
+        Some(symbols)
+    }
+
+    /// The error for a condition that free dimensions leave open.
+    pub(super) fn undecided_condition<T>(&mut self, what: &str, dims: &[Symbol], span: Span) -> Eval<T> {
+        let title = format!("{what} must be known at compile time, but {}", Self::free_text(dims));
+        let diagnostic = Diagnostic::error("not-static", title).at(span, "");
+        let name = dims.first().map_or("", |s| s.name());
+        let diagnostic = self.with_origins(diagnostic, dims).help(format!(
+            "fix it with --dim {name}=…, or let `if` choose between values: `x = if c {{ a }} else {{ b }}`"
+        ));
+        Err(self.report(diagnostic))
     }
 
     /// The values that a loop runs over.
@@ -406,7 +462,7 @@ impl Elaborator<'_> {
         if values.len() == count {
             return Ok(values);
         }
-        let title = format!("{count} names for {} values", values.len());
+        let title = format!("{count} names for {}", counted(values.len(), "value", "values"));
         self.error("type-mismatch", title, span)
     }
 }

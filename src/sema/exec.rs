@@ -6,6 +6,7 @@
 use super::Elaborator;
 use super::env::Env;
 use super::errors::{Eval, Reported};
+use super::index::names_in;
 use super::value::Value;
 use crate::diag::Diagnostic;
 use crate::span::Span;
@@ -49,21 +50,15 @@ impl Elaborator<'_> {
             StmtKind::Let(def) => self.exec_let(env, def),
             StmtKind::Define(def) => self.index_definition(env, def, stmt.span),
             StmtKind::Recur(recur) => self.recurrence(env, recur, stmt.span),
-            StmtKind::For { pat, range, body } => {
-                for turn in self.turns(env, range)? {
-                    env.push();
-                    let bound = self.bind_pattern(env, pat, turn);
-                    if bound.is_ok() {
-                        self.exec_stmts(env, &body.stmts);
-                    }
-                    env.pop();
-                    bound?;
-                    if self.fatal {
-                        return Err(Reported);
-                    }
+            StmtKind::For { pat, range, body } => self.unrolled(env, range, |s, env, turn| {
+                env.push();
+                let bound = s.bind_pattern(env, pat, turn);
+                if bound.is_ok() {
+                    s.exec_stmts(env, &body.stmts);
                 }
-                Ok(())
-            }
+                env.pop();
+                bound
+            }),
             StmtKind::If { cond, then, otherwise } => {
                 let chosen = self.static_condition(env, cond)?;
                 let block = if chosen { Some(then) } else { otherwise.as_ref() };
@@ -83,12 +78,36 @@ impl Elaborator<'_> {
         }
     }
 
+    /// Does `work` for each turn of a loop, until one fails or a limit is reached.
+    ///
+    /// # Errors
+    /// Those of the range and of `work`.
+    pub(super) fn unrolled(
+        &mut self,
+        env: &mut Env,
+        range: &ast::Range,
+        mut work: impl FnMut(&mut Self, &mut Env, Value) -> Eval<()>,
+    ) -> Eval<()> {
+        let turns = self.turns(env, range)?;
+        self.open_loops.push(range.span);
+        let mut result = Ok(());
+        for turn in turns {
+            result = work(self, env, turn);
+            if result.is_err() || self.fatal {
+                break;
+            }
+        }
+        self.open_loops.pop();
+        if self.fatal { Err(Reported) } else { result }
+    }
+
     pub(super) fn exec_let(&mut self, env: &mut Env, def: &ast::Let) -> Eval<()> {
         let mut value = self.eval(env, &def.value)?;
         if let Some(ty) = &def.ty {
             value = self.ascribe(env, ty, value, def.value.span)?;
         }
-        self.bind_pattern(env, &def.pat, value)
+        let shown = [(def.value.span, &value.clone())];
+        self.showing(def.pat.span, def.pat.span, &shown, |s| s.bind_pattern(env, &def.pat, value))
     }
 
     /// The condition of an `if` without a value.
@@ -96,6 +115,9 @@ impl Elaborator<'_> {
         match self.eval(env, cond)? {
             Value::Bool(v) => Ok(v),
             other => {
+                if let Some(dims) = Self::free_dims_of(&other) {
+                    return self.undecided_condition("the condition of this `if`", &dims, cond.span);
+                }
                 let title = format!(
                     "the condition of this `if` must be known at compile time, but this is {}",
                     other.kind_text()
@@ -146,8 +168,8 @@ impl Elaborator<'_> {
             Value::Bool(false) => {
                 let title = format!("requirement not met: {}", why());
                 let mut diagnostic = Diagnostic::error("require", title).at(span, "does not hold");
-                if let Some((name, _)) = self.nesting.last() {
-                    diagnostic = diagnostic.help(format!("while elaborating `{name}`"));
+                for (name, value) in known_names(env, &require.cond) {
+                    diagnostic = diagnostic.help(format!("`{name}` is {value}"));
                 }
                 if let Some(place) = self.call_places.last() {
                     diagnostic = diagnostic.at(*place, "asked for here");
@@ -187,9 +209,20 @@ impl Elaborator<'_> {
             StmtKind::Define(def) => spoil(env, &def.name, false),
             StmtKind::Recur(recur) => {
                 for line in &recur.body.stmts {
-                    if let StmtKind::Sequence { targets, .. } = &line.kind {
-                        targets.iter().for_each(|t| spoil(env, &t.name, false));
+                    match &line.kind {
+                        StmtKind::Init { target, .. } => spoil(env, &target.name, false),
+                        StmtKind::Sequence { targets, .. } => {
+                            targets.iter().for_each(|t| spoil(env, &t.name, false));
+                        }
+                        _ => {}
                     }
+                }
+            }
+            // What is read of it in the body would only repeat the fault.
+            StmtKind::Init { target, .. } => {
+                let known = target.name.as_plain().is_some_and(|text| env.local(text).is_some());
+                if !known {
+                    spoil(env, &target.name, false);
                 }
             }
             _ => {}
@@ -203,4 +236,24 @@ impl Elaborator<'_> {
         self.call_places.pop();
         result
     }
+}
+
+/// The sizes and other static values that a condition names, as text.
+fn known_names(env: &Env, condition: &ast::Expr) -> Vec<(String, String)> {
+    let mut names = Vec::new();
+    names_in(condition, &mut names);
+    let mut known: Vec<(String, String)> = Vec::new();
+    for name in names {
+        let value = match env.local_or_static(&name).map(|b| &b.value) {
+            Some(Value::Int(d)) => d.to_string(),
+            Some(Value::Float(v)) => format!("{v:?}"),
+            Some(Value::Bool(v)) => v.to_string(),
+            Some(Value::Str(v)) => format!("\"{v}\""),
+            _ => continue,
+        };
+        if known.iter().all(|(n, _)| *n != name) {
+            known.push((name, value));
+        }
+    }
+    known
 }

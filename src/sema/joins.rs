@@ -123,8 +123,11 @@ impl Elaborator<'_> {
             start = self.sized(start.add(size), span)?;
         }
         self.equate(&start, &whole, span, || {
-            Diagnostic::error("shape-mismatch", format!("the parts have {start} in all, the axis {whole}"))
-                .at(span, "")
+            Diagnostic::error(
+                "shape-mismatch",
+                format!("the parts of this split have {start} in all, but the axis has size {whole}"),
+            )
+            .at(span, "")
         })?;
         Ok(Value::list(parts))
     }

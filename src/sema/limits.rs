@@ -3,10 +3,13 @@
 use super::Elaborator;
 use super::errors::{Eval, Reported};
 use super::value::Value;
+use crate::diag::{Diagnostic, Fault};
 use crate::span::Span;
 
 /// Static steps: expressions, statements, list elements.
 pub const MAX_STEPS: usize = 4_000_000;
+/// Steps that a node of the graph takes from the budget, for it costs as much to make.
+pub const NODE_STEPS: usize = 16;
 /// Turns of loops.
 pub const MAX_TURNS: usize = 1_000_000;
 /// Members of all instances together.
@@ -34,7 +37,12 @@ impl Elaborator<'_> {
         }
         self.steps += steps;
         if self.steps > MAX_STEPS {
-            return self.limit(format!("elaboration takes more than {MAX_STEPS} steps here"), span);
+            let title = format!("elaboration takes more than {MAX_STEPS} steps");
+            let mut diagnostic = Diagnostic::error("limit", title).at(span, "").fault(Fault::Limit);
+            for place in self.open_loops.iter().rev().take(3) {
+                diagnostic = diagnostic.at(*place, "in this loop");
+            }
+            return Err(self.report(diagnostic));
         }
         Ok(())
     }

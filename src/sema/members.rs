@@ -3,7 +3,7 @@
 use super::Elaborator;
 use super::call::Argument;
 use super::env::Env;
-use super::errors::{Eval, Reported};
+use super::errors::{Eval, Reported, counted};
 use super::limits::{MAX_LIST, MAX_MEMBERS};
 use super::ops::known_real;
 use super::value::{Instance, InstanceRef, Member, ModuleValue, Value};
@@ -22,6 +22,7 @@ struct Build {
     path: String,
     members: IndexMap<Arc<str>, Member>,
     places: IndexMap<Arc<str>, Span>,
+    absent: IndexMap<Arc<str>, Span>,
     entries: IndexMap<Arc<str>, Arc<ast::EntryDecl>>,
     ties: Vec<(ast::Place, ast::Place, Span)>,
 }
@@ -74,17 +75,19 @@ impl Elaborator<'_> {
             path: path.into(),
             members: IndexMap::new(),
             places: IndexMap::new(),
+            absent: IndexMap::new(),
             entries: IndexMap::new(),
             ties: Vec::new(),
         };
         self.build_members(&mut build, &module.decl.members);
-        let Build { mut env, members, entries, ties, .. } = build;
+        let Build { mut env, members, absent, entries, ties, .. } = build;
         let instance = Arc::new(Instance {
             file: module.file,
             decl: Arc::clone(&module.decl),
             path: path.into(),
             statics: env.blocks.swap_remove(0),
             members,
+            absent,
             entries,
             weights: (first, self.weights.len() as u32),
             key,
@@ -103,14 +106,25 @@ impl Elaborator<'_> {
             }
             self.member_count += 1;
             if self.member_count > MAX_MEMBERS {
-                let title = format!("the model has more than {MAX_MEMBERS} members");
-                let _ = self.limit::<()>(title, member.span);
+                let _ = self.too_many_members::<()>(member.span);
                 return;
             }
             if self.build_member(build, member).is_err() {
                 poison_member(build, member);
             }
         }
+    }
+
+    fn too_many_members<T>(&mut self, span: Span) -> Eval<T> {
+        let title = format!("the model has more than {MAX_MEMBERS} members");
+        let mut diagnostic = Diagnostic::error("limit", title).at(span, "").fault(Fault::Limit);
+        // The module that is made so often, from the inside out.
+        let mut places: Vec<Span> = self.call_places.iter().rev().copied().collect();
+        places.dedup();
+        for place in places.into_iter().filter(|p| *p != span).take(3) {
+            diagnostic = diagnostic.at(place, "made here");
+        }
+        Err(self.report(diagnostic))
     }
 
     fn build_member(&mut self, build: &mut Build, member: &ast::Member) -> Eval<()> {
@@ -138,19 +152,22 @@ impl Elaborator<'_> {
                 "move the definition into the entry that reads it",
             ),
             MemberKind::For { pat, range, members } => {
-                for turn in self.turns(&mut build.env, range)? {
+                let turns = self.turns(&mut build.env, range)?;
+                self.open_loops.push(range.span);
+                let mut result = Ok(());
+                for turn in turns {
                     build.env.push();
-                    let bound = self.bind_pattern(&mut build.env, pat, turn);
-                    if bound.is_ok() {
+                    result = self.bind_pattern(&mut build.env, pat, turn);
+                    if result.is_ok() {
                         self.build_members(build, members);
                     }
                     build.env.pop();
-                    bound?;
-                    if self.fatal {
-                        return Err(Reported);
+                    if result.is_err() || self.fatal {
+                        break;
                     }
                 }
-                Ok(())
+                self.open_loops.pop();
+                if self.fatal { Err(Reported) } else { result }
             }
             MemberKind::If { cond, then, otherwise } => {
                 let chosen = self.static_condition(&mut build.env, cond)?;
@@ -195,12 +212,15 @@ impl Elaborator<'_> {
         buffer: bool,
         span: Span,
     ) -> Eval<()> {
-        if !self.holds(build, decl.when.as_ref())? {
+        let holds = self.holds(build, decl.when.as_ref())?;
+        let name = self.name_text(&mut build.env, &decl.name)?;
+        if !holds {
+            build.absent.insert(name, span);
             return Ok(());
         }
-        let name = self.name_text(&mut build.env, &decl.name)?;
         self.claim(build, &name, decl.name.span)?;
-        let shape = self.static_shape(&mut build.env, &decl.ty)?;
+        let help = "the sizes of weights are static: make it a parameter of the module";
+        let shape = self.advising("unknown-name", help, |s| s.static_shape(&mut build.env, &decl.ty))?;
         let init = match &decl.init {
             None => Init::Fill(0.0),
             Some(expr) => {
@@ -232,17 +252,19 @@ impl Elaborator<'_> {
     ) -> Eval<u32> {
         if let Some(old) = self.weight_paths.get(&path) {
             let old = self.weights[*old as usize].span;
-            let diagnostic = Diagnostic::error("duplicate-weight", format!("two weights are called {path}"))
-                .at(span, "again here")
-                .at(old, "first here")
-                .help("a `flat` member's weights stand beside the owner's");
+            let diagnostic =
+                Diagnostic::error("duplicate-weight", format!("two weights are called `{path}`"))
+                    .at(span, "again here")
+                    .at(old, "first here")
+                    .help("a `flat` member's weights stand beside the owner's");
             return Err(self.report(diagnostic));
         }
         let elems = Dim::product(&shape);
         let bytes = elems.and_then(|n| n.mul(&Dim::from(dtype.size_bytes() as i64)));
         if bytes.is_err() {
-            let title = format!("{path} has more elements than 64 bits count");
-            return Err(self.report(Diagnostic::error("size", title).at(span, "").fault(Fault::Limit)));
+            let text = super::value::type_text(dtype, &shape);
+            let title = format!("the weight `{path}` is {text}, more bytes than 64 bits count");
+            return Err(self.report(Diagnostic::error("limit", title).at(span, "").fault(Fault::Limit)));
         }
         let number = self.weights.len() as u32;
         self.weight_paths.insert(path.clone(), number);
@@ -255,8 +277,7 @@ impl Elaborator<'_> {
     /// The shape of a weight: all its names are statics.
     fn static_shape(&mut self, env: &mut Env, ty: &ast::TensorType) -> Eval<Vec<Dim>> {
         if matches!(ty.dtype, DType::F16 | DType::BF16) {
-            let title = format!("{} can be written but is not computed with yet", ty.dtype);
-            return self.error("not-supported", title, ty.span);
+            return self.unsupported_dtype(ty.dtype, ty.span);
         }
         let mut shape = Vec::new();
         for axis in &ty.axes {
@@ -311,10 +332,12 @@ impl Elaborator<'_> {
         value: &ast::Expr,
         when: Option<&ast::Expr>,
     ) -> Eval<()> {
-        if !self.holds(build, when)? {
+        let holds = self.holds(build, when)?;
+        let text = self.name_text(&mut build.env, name)?;
+        if !holds {
+            build.absent.insert(text, name.span);
             return Ok(());
         }
-        let text = self.name_text(&mut build.env, name)?;
         self.claim(build, &text, name.span)?;
         let description = self.eval(&mut build.env, value)?;
         let path = if flat { build.path.clone() } else { joined(&build.path, &text) };
@@ -327,7 +350,9 @@ impl Elaborator<'_> {
     fn bind_member(&mut self, value: &Value, path: &str, span: Span) -> Eval<Value> {
         match value {
             Value::Module(module) => {
-                Ok(Value::Instance(InstanceRef::new(self.instantiate(module, path, span)?)))
+                // Of a list, the element that describes it is the place to show.
+                let place = if module.statics.is_some() { module.span } else { span };
+                Ok(Value::Instance(InstanceRef::new(self.instantiate(module, path, place)?)))
             }
             Value::List(items) => {
                 if items.len() > MAX_LIST {
@@ -335,7 +360,7 @@ impl Elaborator<'_> {
                 }
                 self.member_count += items.len();
                 if self.member_count > MAX_MEMBERS {
-                    return self.limit(format!("the model has more than {MAX_MEMBERS} members"), span);
+                    return self.too_many_members(span);
                 }
                 let mut bound = Vec::with_capacity(items.len());
                 for (k, item) in items.iter().enumerate() {
@@ -369,10 +394,11 @@ impl Elaborator<'_> {
         if wa.ty != wb.ty {
             let text = |w: &Weight| super::value::type_text(w.ty.dtype, &w.ty.shape);
             let title = format!("tied weights have one shape, but these are {} and {}", text(wa), text(wb));
+            let what = |w: &Weight| format!("`{}` is {}", w.path, text(w));
             let diagnostic = Diagnostic::error("shape-mismatch", title)
                 .at(span, "")
-                .at(wa.span, "one")
-                .at(wb.span, "the other");
+                .at(wa.span, what(wa))
+                .at(wb.span, what(wb));
             return Err(self.report(diagnostic));
         }
         let (low, high) = (a.min(b), a.max(b));
@@ -394,64 +420,41 @@ impl Elaborator<'_> {
         let mut at = Member::Sub(Value::Instance(owner.clone()));
         let first = ast::PlaceStep::Field(place.name.clone());
         for step in std::iter::once(&first).chain(&place.steps) {
-            let next = match (step, &at) {
+            at = match (step, &at) {
+                (_, Member::Sub(Value::Poison)) => return Err(Reported),
                 (ast::PlaceStep::Field(name), Member::Sub(Value::Instance(i))) => {
                     let text = self.name_text(&mut env, name)?;
-                    i.instance.members.get(&text).cloned()
+                    match i.instance.members.get(&text) {
+                        Some(member) => member.clone(),
+                        None => {
+                            let owner = i.clone();
+                            return self.no_member(&owner, &text, name.span).and(Err(Reported));
+                        }
+                    }
                 }
-                (ast::PlaceStep::Index(k, _), Member::Sub(Value::List(items))) => {
-                    usize::try_from(*k).ok().and_then(|k| items.get(k)).cloned().map(Member::Sub)
+                (ast::PlaceStep::Index(k, span), Member::Sub(Value::List(items))) => {
+                    match usize::try_from(*k).ok().and_then(|k| items.get(k)) {
+                        Some(item) => Member::Sub(item.clone()),
+                        None => {
+                            let count = counted(items.len(), "element", "elements");
+                            let title = format!("position {k} lies outside a list of {count}");
+                            return self.error("out-of-range", title, *span);
+                        }
+                    }
                 }
-                _ => None,
+                _ => return self.error("unknown-member", "there is no weight at this path", place.span),
             };
-            match next {
-                Some(member) => at = member,
-                None => return self.error("unknown-member", "there is no weight at this path", place.span),
-            }
         }
         match at {
             Member::Weight(number) => Ok(number),
             Member::Sub(Value::Poison) => Err(Reported),
-            Member::Sub(_) => self.error("unknown-member", "this path names no weight", place.span),
+            Member::Sub(value) => {
+                let written = self.sources.text(place.span);
+                let title = format!("`{written}` is {}, and no weight", value.kind_text());
+                let help = "weights are tied one by one: `tie a.weight = b.weight`";
+                self.error_help("unknown-member", title, place.span, help)
+            }
         }
-    }
-
-    /// One of several equally built instances, chosen by a run-time index.
-    ///
-    /// # Errors
-    /// Elements that are no instances, or not built alike.
-    pub fn pick_instance(
-        &mut self,
-        items: &[Value],
-        index: super::scalar::Scalar,
-        span: Span,
-    ) -> Eval<Value> {
-        let instances: Option<Vec<&InstanceRef>> = items
-            .iter()
-            .map(|v| match v {
-                Value::Instance(i) if i.pick.is_none() => Some(i),
-                _ => None,
-            })
-            .collect();
-        let Some([first, rest @ ..]) = instances.as_deref() else {
-            return self.error_help(
-                "not-static",
-                "this list is read at a position that is not known at compile time",
-                span,
-                "only lists of numbers and of equally built modules may be read so",
-            );
-        };
-        if first.instance.key.is_none() || rest.iter().any(|i| i.instance.key != first.instance.key) {
-            return self.error_help(
-                "type-mismatch",
-                "modules that are picked at run time must be built alike",
-                span,
-                "all elements of the list need the same module and the same arguments",
-            );
-        }
-        let starts = std::iter::once(first).chain(rest).map(|i| i.instance.weights.0).collect();
-        let pick = Arc::new(super::value::Pick { starts, index, span });
-        Ok(Value::Instance(InstanceRef { instance: Arc::clone(&first.instance), pick: Some(pick) }))
     }
 
     /// A weight of a picked instance: the elements' weights stacked and read at the pick.

@@ -78,6 +78,8 @@ pub struct Elaborator<'a> {
     pub(crate) sources: &'a mut SourceMap,
     pub(crate) loader: &'a dyn Loader,
     pub(crate) diagnostics: Vec<Diagnostic>,
+    /// What each of them was when it was found: code, title and place.
+    pub(crate) found: Vec<(&'static str, String, Option<Span>)>,
     /// Number of faults found, also of those that are not kept.
     pub(crate) faults: usize,
     /// Whether a limit was reached, so that nothing more is done.
@@ -88,6 +90,8 @@ pub struct Elaborator<'a> {
     pub(crate) frame_count: u32,
     pub(crate) index_count: u32,
     pub(crate) symbol_count: u32,
+    /// Where the names of free dimensions are written first.
+    pub(crate) symbol_places: HashMap<Symbol, Span>,
     /// Number of recurrence variables handed out.
     pub(crate) var_count: u32,
     /// Conditions of the selections that are open, outermost first, for emission.
@@ -107,6 +111,8 @@ pub struct Elaborator<'a> {
     pub(crate) functions: Vec<Function>,
     pub(crate) function_names: HashMap<String, u32>,
     pub(crate) outlines: HashMap<Vec<outline::KeyPart>, outline::Outlined>,
+    /// The ranges of the loops that are being unrolled, outermost first.
+    pub(crate) open_loops: Vec<Span>,
     /// Open calls and modules, by name and declaration.
     pub(crate) nesting: Vec<(String, Span)>,
     /// Where the open calls are written.
@@ -126,6 +132,7 @@ impl<'a> Elaborator<'a> {
             sources,
             loader,
             diagnostics: Vec::new(),
+            found: Vec::new(),
             faults: 0,
             fatal: false,
             frames: Vec::new(),
@@ -133,6 +140,7 @@ impl<'a> Elaborator<'a> {
             frame_count: 0,
             index_count: 0,
             symbol_count: 0,
+            symbol_places: HashMap::new(),
             var_count: 0,
             guards: Vec::new(),
             assumed: IndexMap::new(),
@@ -146,6 +154,7 @@ impl<'a> Elaborator<'a> {
             functions: Vec::new(),
             function_names: HashMap::new(),
             outlines: HashMap::new(),
+            open_loops: Vec::new(),
             nesting: Vec::new(),
             call_places: Vec::new(),
             open_modules: Vec::new(),

@@ -7,6 +7,7 @@ use super::Elaborator;
 use super::builtins::Builtin;
 use super::env::Env;
 use super::errors::{Eval, Reported, nearest};
+use super::scalar::Scalar;
 use super::value::{FnValue, InstanceRef, Member, ModuleValue, PatternValue, Value};
 use super::{library, value::Repr};
 use crate::diag::{Diagnostic, Fault};
@@ -182,7 +183,12 @@ impl Elaborator<'_> {
                     self.open_files[at..].iter().map(|f| self.files[*f].path.as_str()).collect();
                 cycle.push(&path);
                 let title = format!("files import one another: {}", cycle.join(" > "));
-                return self.error("import-cycle", title, span);
+                return self.error_help(
+                    "import-cycle",
+                    title,
+                    span,
+                    "move what both need into a file that imports neither",
+                );
             }
             return Ok(number);
         }
@@ -193,7 +199,11 @@ impl Elaborator<'_> {
             }
             Err(why) => {
                 let title = format!("cannot read \"{path}\": {why}");
-                Err(self.report(Diagnostic::error("import", title).at(span, "").fault(Fault::File)))
+                let diagnostic = Diagnostic::error("import", title)
+                    .at(span, "")
+                    .help("imports are paths below the folder of the root file")
+                    .fault(Fault::File);
+                Err(self.report(diagnostic))
             }
         }
     }
@@ -299,6 +309,7 @@ impl Elaborator<'_> {
         let known = env.unknowns.as_ref().and_then(|u| u.get(name)).map(|(s, _)| s.clone());
         let symbol = known.unwrap_or_else(|| {
             let symbol = self.fresh_symbol(name);
+            self.symbol_places.insert(symbol.clone(), span);
             if let Some(unknowns) = &mut env.unknowns {
                 unknowns.insert(name.into(), (symbol.clone(), span));
             }
@@ -322,9 +333,28 @@ impl Elaborator<'_> {
         known.extend(Builtin::names().map(ToString::to_string));
         let mut diagnostic =
             Diagnostic::error("unknown-name", format!("`{name}` is not known here")).at(span, "");
-        let entry = env.owner.as_ref().is_some_and(|o| o.instance.entries.contains_key(name));
-        if entry {
+        let owner = env.owner.as_ref().map(|o| &o.instance);
+        if owner.is_some_and(|o| o.entries.contains_key(name)) {
             diagnostic = diagnostic.help(format!("an entry is reached by `self.{name}`"));
+        } else if let Some(place) = owner.and_then(|o| o.absent.get(name)) {
+            return Err(self.report(absent_member(name, span, *place)));
+        } else if let Some(line) = self.pending_sequence(name) {
+            return Err(self.report(sequence_without_init(name, span, line)));
+        } else if let Some(binding) = env.closed(name) {
+            let index =
+                matches!(&binding.value, Value::Tensor(t) if t.as_lazy().is_some_and(Scalar::is_index));
+            let help = if index {
+                "a reducer binds its index for the product that follows; a sum behind it stands in \
+                 parentheses: `sum[i] (a[i] + b[i])`"
+            } else {
+                "a local ends with its block"
+            };
+            diagnostic = diagnostic.at(binding.span, "bound here, in a scope that has ended").help(help);
+        } else if matches!(name, "step" | "backward") {
+            let title = format!("entries cannot be derived by `{name}` yet");
+            diagnostic = Diagnostic::error("not-supported", title)
+                .at(span, "")
+                .help("write the entry out, with its parameters and a body");
         } else if let Some(near) = nearest(name, known.iter().map(String::as_str)) {
             diagnostic = diagnostic.help(format!("did you mean `{near}`?"));
         }
@@ -400,7 +430,9 @@ impl Elaborator<'_> {
                 if owner.instance.entries.contains_key(&text) {
                     return Ok(Value::Fn(FnValue::Entry(owner.clone(), text)));
                 }
-                if let Some(binding) = owner.instance.statics.get(&text) {
+                if let Some(binding) = owner.instance.statics.get(&text)
+                    && !owner.instance.absent.contains_key(&text)
+                {
                     return Ok(binding.value.clone());
                 }
                 self.no_member(owner, &text, name.span)
@@ -433,14 +465,16 @@ impl Elaborator<'_> {
         }
     }
 
-    fn no_member(&mut self, owner: &InstanceRef, name: &str, span: Span) -> Eval<Value> {
+    pub(super) fn no_member(&mut self, owner: &InstanceRef, name: &str, span: Span) -> Eval<Value> {
         let module = owner.instance.decl.name.as_plain().unwrap_or("?");
         let members = owner.instance.members.keys().chain(owner.instance.entries.keys());
         let known: Vec<String> = members.map(ToString::to_string).collect();
         let mut diagnostic = Diagnostic::error("unknown-member", format!("{module} has no member `{name}`"))
             .at(span, "")
             .at(owner.instance.decl.name.span, "declared here");
-        if let Some(near) = nearest(name, known.iter().map(String::as_str)) {
+        if let Some(place) = owner.instance.absent.get(name) {
+            diagnostic = absent_member(name, span, *place);
+        } else if let Some(near) = nearest(name, known.iter().map(String::as_str)) {
             diagnostic = diagnostic.help(format!("did you mean `{near}`?"));
         }
         Err(self.report(diagnostic))
@@ -462,7 +496,21 @@ fn with_pick(value: &Value, pick: &Arc<super::value::Pick>) -> Value {
     }
 }
 
-fn item_span(item: &Item) -> Span {
+fn absent_member(name: &str, span: Span, place: Span) -> Diagnostic {
+    Diagnostic::error("unknown-member", format!("the member `{name}` does not exist here"))
+        .at(span, "")
+        .at(place, "its condition does not hold")
+        .help("read it only where the same condition holds: `if c { … } else { … }`")
+}
+
+fn sequence_without_init(name: &str, span: Span, line: Span) -> Diagnostic {
+    Diagnostic::error("recur-init", format!("`{name}` is read before its line and has no first value"))
+        .at(span, "")
+        .at(line, "its line is here")
+        .help(format!("give the value before the first step: `init {name}[…, t - 1] = …`"))
+}
+
+pub(super) fn item_span(item: &Item) -> Span {
     match item {
         Item::Module(d) => d.name.span,
         Item::Fn(d) => d.name.span,

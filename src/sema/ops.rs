@@ -253,7 +253,8 @@ impl Elaborator<'_> {
             Value::Poison => Err(Reported),
             other => {
                 let title = format!("a pattern is wanted here, but this is {}", other.kind_text());
-                self.error("type-mismatch", title, span)
+                let help = "a pattern, or a tensor of truth values: `mask > 0`, `bool(mask)`";
+                self.error_help("type-mismatch", title, span, help)
             }
         }
     }
@@ -437,7 +438,7 @@ impl Elaborator<'_> {
     pub fn matmul(&mut self, a: &TensorValue, b: &TensorValue, span: Span) -> Eval<TensorValue> {
         if a.rank() == 0 || b.rank() == 0 {
             let scalar = if a.rank() == 0 { a } else { b };
-            let title = format!("`@` contracts an axis, but one side is a scalar {}", scalar.type_text());
+            let title = format!("`@` contracts an axis, but one side is {}", scalar.kind_text());
             return self.error_help("shape-mismatch", title, span, "`*` multiplies by a scalar");
         }
         let (dtype, _) = self.common_dtype(&[a, b], span)?;

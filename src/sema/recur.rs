@@ -8,10 +8,12 @@
 
 use super::Elaborator;
 use super::build::{Emission, Frame};
+use super::coerce::fits;
 use super::env::Env;
-use super::errors::{Eval, Reported};
+use super::errors::{Eval, Reported, counted};
 use super::scalar::{IndexVar, Scalar, ScalarKind};
 use super::value::{NodeRef, Prior, Repr, SequenceRef, TensorValue, Value};
+use crate::diag::Diagnostic;
 use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::graph::expr::{Literal, VarId};
@@ -33,6 +35,8 @@ pub struct OpenRecur {
     reverse: bool,
     /// Which block of the environment the sequences are bound in.
     block: usize,
+    /// The names that lines of the body define, and where.
+    lines: Vec<(Arc<str>, Span)>,
     sequences: Vec<OpenSequence>,
 }
 
@@ -52,6 +56,8 @@ struct OpenSequence {
     extended: Option<TensorValue>,
     /// This step's slice, once its line is behind.
     current: Option<TensorValue>,
+    /// That line.
+    line: Option<Span>,
 }
 
 impl Elaborator<'_> {
@@ -77,7 +83,12 @@ impl Elaborator<'_> {
         };
         if step != 1 && step != -1 {
             let place = recur.by.as_ref().map_or(span, |b| b.span);
-            return self.error("recur-step", format!("a recurrence steps by 1 or -1, not by {step}"), place);
+            return self.error_help(
+                "recur-step",
+                format!("a recurrence steps by 1 or -1, not by {step}"),
+                place,
+                "run over fewer positions and read at a multiple: `x[:, 2 * t]`",
+            );
         }
         let index = self.name_text(env, &recur.index)?;
         let var = VarId(self.var_count);
@@ -91,6 +102,7 @@ impl Elaborator<'_> {
             extent,
             reverse: step < 0,
             block: env.blocks.len() - 1,
+            lines: lines_of(&recur.body),
             sequences: Vec::new(),
         });
         env.bind(index, Value::exact(Scalar::var(var)), recur.index.span);
@@ -268,12 +280,14 @@ impl Elaborator<'_> {
         self.frames.push(region);
         let init = result?;
         if init.rank() + 1 < target.index.len() {
+            let beside = counted(target.index.len() - 1, "axis", "axes");
             let title = format!(
-                "the first value has {} axes, but {} stand beside the position",
-                init.rank(),
-                target.index.len() - 1
+                "the first value of `{name}` is {}, but {beside} stand{} beside the position",
+                init.kind_text(),
+                if target.index.len() == 2 { "s" } else { "" },
             );
-            return self.error("rank", title, value.span);
+            let help = "a scalar fills a declared shape: `init h[:, t - 1]: [B, H] = 0`";
+            return self.error_help("rank", title, value.span, help);
         }
         let known = self.recurs[open].sequences.iter().position(|s| s.name == name);
         let k = match known {
@@ -291,16 +305,15 @@ impl Elaborator<'_> {
         if sequence.inits.len() < lag {
             sequence.inits.resize(lag, None);
         }
-        let slice = sequence.slice.clone();
-        let (dtype, has) = (sequence.dtype, sequence.inits[lag - 1].is_some());
-        if has {
-            return self.error(
-                "recur-init",
-                format!("lag {lag} of `{name}` has two `init` lines"),
-                target.span,
-            );
+        if sequence.inits[lag - 1].is_some() {
+            let diagnostic =
+                Diagnostic::error("recur-init", format!("lag {lag} of `{name}` has two `init` lines"))
+                    .at(target.span, "again here")
+                    .at(sequence.span, "first here");
+            return Err(self.report(diagnostic));
         }
-        let init = self.same_slice(&init, dtype, &slice, value.span)?;
+        let sequence = (open, k);
+        let init = self.same_slice(&init, sequence, "this first value", value.span)?;
         self.recurs[open].sequences[k].inits[lag - 1] = Some(init);
         Ok(())
     }
@@ -334,12 +347,14 @@ impl Elaborator<'_> {
         if tensor.free().is_empty() {
             return Ok(());
         }
-        self.error_help(
-            "not-supported",
-            "a recurrence cannot depend on the indices of a definition around it",
-            span,
-            "call it with whole tensors, outside index notation",
-        )
+        let title = "a recurrence cannot depend on the indices of a definition around it";
+        let mut diagnostic = Diagnostic::error("not-supported", title)
+            .at(span, "")
+            .help("call it with whole tensors, outside index notation");
+        if let Some(place) = self.call_places.last() {
+            diagnostic = diagnostic.at(*place, "called here");
+        }
+        Err(self.report(diagnostic))
     }
 
     /// Which axis of an `init` line is time, and how far back it lies.
@@ -395,6 +410,7 @@ impl Elaborator<'_> {
             inits: Vec::new(),
             extended: None,
             current: None,
+            line: None,
         });
         let sequence = recur.sequences.len() - 1;
         let value = Value::Sequence(SequenceRef { recur: open, sequence });
@@ -485,55 +501,73 @@ impl Elaborator<'_> {
             None => self.open_sequence(env, open, &name, target.span, tensor, axis),
         };
         let sequence = &self.recurs[open].sequences[k];
-        if sequence.current.is_some() {
-            return self.error("recur-twice", format!("sequence `{name}` is defined twice"), target.span);
+        if let Some(first) = sequence.line {
+            let diagnostic =
+                Diagnostic::error("recur-twice", format!("sequence `{name}` is defined twice in one step"))
+                    .at(target.span, "again here")
+                    .at(first, "first here")
+                    .help("give the first a name of its own with `let`");
+            return Err(self.report(diagnostic));
         }
         if sequence.axis != axis {
-            let title = format!("`{name}` has its time at axis {} in its `init` line", sequence.axis);
-            return self.error("recur-time", title, target.span);
+            let title = format!("the time of `{name}` is at axis {axis}, but was at axis {}", sequence.axis);
+            let diagnostic = Diagnostic::error("recur-time", title)
+                .at(target.span, format!("axis {axis} here"))
+                .at(sequence.span, format!("axis {} here", sequence.axis));
+            return Err(self.report(diagnostic));
         }
-        let (dtype, slice) = (sequence.dtype, sequence.slice.clone());
-        let tensor = self.same_slice(tensor, dtype, &slice, span)?;
+        let tensor = self.same_slice(tensor, (open, k), "this step", span)?;
         self.name_value(&tensor, &name);
-        self.recurs[open].sequences[k].current = Some(tensor);
+        let sequence = &mut self.recurs[open].sequences[k];
+        (sequence.current, sequence.line) = (Some(tensor), Some(target.span));
         Ok(())
     }
 
-    /// A slice in the type and shape of its sequence.
+    /// A slice in the type and shape of its sequence; `what` it is.
     fn same_slice(
         &mut self,
         tensor: &TensorValue,
-        dtype: DType,
-        slice: &[Dim],
+        (open, k): (usize, usize),
+        what: &str,
         span: Span,
     ) -> Eval<TensorValue> {
+        let sequence = &self.recurs[open].sequences[k];
+        let (dtype, slice, first) = (sequence.dtype, sequence.slice.clone(), sequence.span);
+        let carried = super::value::type_text(dtype, &slice);
+        let title = format!("`{}` carries {carried}, but {what} is {}", sequence.name, tensor.kind_text());
+        let differs = |code| {
+            let diagnostic = Diagnostic::error(code, title.clone()).at(span, "");
+            if first == span { diagnostic } else { diagnostic.at(first, format!("{carried} from here")) }
+        };
+        if tensor.dtype != dtype && !(tensor.exact && fits(tensor.dtype, dtype)) {
+            let diagnostic = differs("type-mismatch").help(format!("convert it: `{dtype}(…)`"));
+            return Err(self.report(diagnostic));
+        }
         let tensor = self.coerce(tensor, dtype, span)?;
         if tensor.rank() != slice.len() {
-            let carried = super::value::type_text(dtype, slice);
-            let title = format!("this is {}, but the sequence carries {carried}", tensor.type_text());
-            return self.error("shape-mismatch", title, span);
+            return Err(self.report(differs("shape-mismatch")));
         }
-        for (found, wanted) in tensor.shape.to_vec().iter().zip(slice) {
-            let carried = super::value::type_text(dtype, slice);
-            let text = tensor.type_text();
-            self.equate(wanted, found, span, || {
-                Self::shape_mismatch(
-                    format!("this is {text}, but the sequence carries {carried}"),
-                    span,
-                    None,
-                )
-            })?;
+        for (found, wanted) in tensor.shape.to_vec().iter().zip(&slice) {
+            self.equate(wanted, found, span, || differs("shape-mismatch"))?;
         }
         Ok(tensor)
     }
 
-    /// The shape of a sequence of an open recurrence, time included.
-    pub(super) fn sequence_shape(&self, sequence: SequenceRef) -> Option<Vec<Dim>> {
+    /// The line of an open recurrence that will define a name, if no sequence has it yet.
+    pub(super) fn pending_sequence(&self, name: &str) -> Option<Span> {
+        self.recurs.iter().rev().find_map(|open| {
+            let line = open.lines.iter().find(|(n, _)| **n == *name)?;
+            open.sequences.iter().all(|s| *s.name != *name).then_some(line.1)
+        })
+    }
+
+    /// The type of a sequence of an open recurrence, time included.
+    pub(super) fn sequence_type(&self, sequence: SequenceRef) -> Option<(DType, Vec<Dim>)> {
         let open = self.recurs.get(sequence.recur)?;
         let sequence = open.sequences.get(sequence.sequence)?;
         let mut shape = sequence.slice.clone();
         shape.insert(sequence.axis, open.extent.clone());
-        Some(shape)
+        Some((sequence.dtype, shape))
     }
 
     /// The argument that holds the extended sequence.
@@ -575,21 +609,24 @@ impl Elaborator<'_> {
         let (axis, name, lags) = (open.axis, Arc::clone(&open.name), open.inits.len());
         let position = match index.get(axis).map(|ix| &ix.kind) {
             Some(IxKind::Index(expr)) => self.position(env, expr)?,
-            _ => return self.whole_too_early(&name, span),
+            _ => return self.whole_too_early(sequence, span),
         };
         let Some(offset) = offset_from(&position, var) else {
-            return self.whole_too_early(&name, span);
+            return self.whole_too_early(sequence, span);
         };
         let lag = if reverse { offset } else { -offset };
         let mut rest: Vec<ast::Ix> = index.to_vec();
         if lag == 0 {
             let Some(current) = self.recurs[recur].sequences[k].current.clone() else {
-                return self.error_help(
-                    "recur-order",
-                    format!("`{name}` is read at this position before its line"),
-                    span,
-                    "move the line up, or read the step before",
-                );
+                let line = self.recurs[recur].lines.iter().find(|(n, _)| *n == name).map(|(_, s)| *s);
+                let title = format!("`{name}` is read at this position before its line");
+                let mut diagnostic = Diagnostic::error("recur-order", title)
+                    .at(span, "")
+                    .help("move the line up, or read the step before");
+                if let Some(line) = line {
+                    diagnostic = diagnostic.at(line, "its line is here");
+                }
+                return Err(self.report(diagnostic));
             };
             rest.remove(axis);
             return if rest.is_empty() && current.rank() == 0 {
@@ -599,11 +636,27 @@ impl Elaborator<'_> {
             };
         }
         if lag < 0 {
-            return self.error("recur-order", format!("`{name}` is read ahead of its position"), span);
+            let title =
+                format!("`{name}` is read {} ahead of its position", counted(-lag as usize, "step", "steps"));
+            let help = if reverse {
+                "this recurrence runs downwards"
+            } else {
+                "`by -1` runs a recurrence downwards"
+            };
+            return self.error_help("recur-order", title, span, help);
         }
         if lag as usize > lags {
-            let title = format!("`{name}` is read {lag} back, but has no `init` line for that lag");
-            return self.error_help("recur-init", title, span, format!("add `init {name}[…] = …` for it"));
+            let title = format!(
+                "`{name}` is read {} back, but has no `init` line for that lag",
+                counted(lag as usize, "step", "steps")
+            );
+            let place = self.recurs[recur].sequences[k].span;
+            let read = self.sources.text(span).to_string();
+            let diagnostic = Diagnostic::error("recur-init", title)
+                .at(span, "")
+                .at(place, if lags == 0 { "defined here" } else { "it has this one" })
+                .help(format!("add its value before the first step: `init {read} = …`"));
+            return Err(self.report(diagnostic));
         }
         let extended = self.extended(recur, k)?;
         let first = if reverse { Dim::ZERO } else { Dim::from(lags as i64) };
@@ -611,16 +664,30 @@ impl Elaborator<'_> {
         self.read_shifted(env, &extended, axis, &shift, index, otherwise, span)
     }
 
-    fn whole_too_early<T>(&mut self, name: &str, span: Span) -> Eval<T> {
-        self.error_help(
-            "recur-order",
-            format!(
-                "inside its recurrence `{name}` is read at the position, or a fixed number of steps before it"
-            ),
-            span,
-            "the whole sequence is in scope after the block",
-        )
+    /// The error for a read of what is not complete yet.
+    ///
+    /// # Errors
+    /// Always.
+    pub(super) fn whole_too_early<T>(&mut self, sequence: SequenceRef, span: Span) -> Eval<T> {
+        let open = &self.recurs[sequence.recur];
+        let (name, t) = (&open.sequences[sequence.sequence].name, &open.index);
+        let title = format!("`{name}` is not complete inside its recurrence");
+        let help = format!(
+            "inside, it is read at `{t}` or a fixed number of steps before; the whole is in scope after the block"
+        );
+        self.error_help("recur-order", title, span, help)
     }
+}
+
+/// The names that the lines of a body define.
+fn lines_of(body: &ast::Block) -> Vec<(Arc<str>, Span)> {
+    let mut lines = Vec::new();
+    for stmt in &body.stmts {
+        if let StmtKind::Sequence { targets, .. } = &stmt.kind {
+            lines.extend(targets.iter().filter_map(|t| Some((t.name.as_plain()?.into(), t.span))));
+        }
+    }
+    lines
 }
 
 /// The shape of an extended sequence.

@@ -1,9 +1,9 @@
 //! The compiled entry: which model, which inputs, what comes out.
 
 use super::call::Argument;
-use super::env::{Env, Unknowns};
+use super::env::{Block, Env, Unknowns};
 use super::errors::{Eval, Reported, nearest};
-use super::names::Item;
+use super::names::{Item, item_span};
 use super::outline::node_of;
 use super::value::{Instance, InstanceRef, ModuleValue, TensorValue, Value};
 use super::{Elaborator, Request};
@@ -65,16 +65,22 @@ impl Elaborator<'_> {
             (Some(name), ..) => name.clone(),
             (None, [only], _) | (None, [], [only]) => (*only).to_string(),
             (None, [], []) => {
-                return self.error("unknown-model", "the file declares no model and no module", place);
-            }
-            (None, [], many) | (None, many, _) => {
-                let title = "the file declares several models; name one of them with --model";
+                let title = "the file declares no model and no module";
                 return self.error_help(
                     "unknown-model",
                     title,
                     place,
-                    format!("they are {}", many.join(", ")),
+                    "declare one: `model m = Linear(3, 4)`",
                 );
+            }
+            (None, [], many) | (None, many, _) => {
+                let what = if models.is_empty() { "modules" } else { "models" };
+                let title = format!("the file declares several {what}; choose one with --model");
+                let mut diagnostic = Diagnostic::error("unknown-model", title);
+                for (name, item) in items.iter().filter(|(n, _)| many.contains(&&**n)).take(8) {
+                    diagnostic = diagnostic.at(item_span(item), format!("--model {name}"));
+                }
+                return Err(self.report(diagnostic));
             }
         };
         let overrides = self.parsed_all(&request.set, "--set")?;
@@ -82,19 +88,27 @@ impl Elaborator<'_> {
         let module = match item {
             Some(Item::Model(decl)) => self.model_module(file, &decl, overrides)?,
             Some(Item::Module(decl)) => {
-                let span = decl.span;
+                let span = decl.name.span;
                 let module = ModuleValue { file, decl, statics: None, span };
-                let statics = self.bind_statics(&module, overrides, span)?;
+                let help = "give the statics of a module with --set NAME=VALUE";
+                let statics =
+                    self.advising("arguments", help, |s| s.bind_statics(&module, overrides, span))?;
                 Arc::new(ModuleValue { statics: Some(statics), ..module })
             }
             _ => {
+                let all: Vec<&str> = models.iter().chain(&modules).copied().collect();
                 let mut diagnostic =
-                    Diagnostic::error("unknown-model", format!("the file has no model `{name}`"))
-                        .at(place, "");
-                if let Some(near) = nearest(&name, models.iter().chain(&modules).copied()) {
-                    diagnostic = diagnostic.help(format!("did you mean `{near}`?"));
-                } else if !models.is_empty() {
+                    Diagnostic::error("unknown-model", format!("the file has no model `{name}`"));
+                if let Some(near) = nearest(&name, all.iter().copied()) {
+                    let item = items.iter().find(|(n, _)| **n == *near).map(|(_, i)| item_span(i));
+                    diagnostic = diagnostic.at(item.unwrap_or(place), format!("did you mean `{near}`?"));
+                } else {
+                    diagnostic = diagnostic.at(place, "");
+                }
+                if !models.is_empty() {
                     diagnostic = diagnostic.help(format!("its models are {}", models.join(", ")));
+                } else if !modules.is_empty() {
+                    diagnostic = diagnostic.help(format!("its modules are {}", modules.join(", ")));
                 }
                 return Err(self.report(diagnostic));
             }
@@ -129,7 +143,8 @@ impl Elaborator<'_> {
                         continue;
                     }
                     let value = self.eval(&mut env, &arg.value)?;
-                    given.push(Argument { name, value, span: arg.value.span });
+                    let name_span = arg.name.as_ref().map(|n| n.span);
+                    given.push(Argument { name, name_span, value, span: arg.value.span });
                 }
                 given.extend(overrides);
                 self.call(&callee, given, decl.value.span)?
@@ -152,9 +167,10 @@ impl Elaborator<'_> {
     fn parsed_all(&mut self, texts: &[(String, String)], option: &str) -> Eval<Vec<Argument>> {
         let mut arguments = Vec::new();
         for (name, text) in texts {
-            let id = self.sources.add(format!("{option} {name}"), format!("model it = {text}"));
-            let text = self.sources.file(id).text.clone();
-            let tree = match syntax::parse(id, &text) {
+            // What is parsed is a model of one name, as long as the option that a user sees.
+            let id = self.sources.add("the command line", format!("{option} {name}={text}"));
+            let mask = format!("model {}={text}", "_".repeat(name.len()));
+            let tree = match syntax::parse(id, &mask) {
                 Ok(tree) => tree,
                 Err(errors) => {
                     for error in errors {
@@ -163,12 +179,15 @@ impl Elaborator<'_> {
                     return Err(Reported);
                 }
             };
+            let start = option.len() + 1;
             let [ast::Item { kind: ast::ItemKind::Model(decl), .. }] = tree.items.as_slice() else {
-                let span = Span::new(id, 0, text.len());
+                let span = Span::new(id, start, mask.len());
                 return self.error("syntax", "one expression is wanted here", span);
             };
             let value = self.eval(&mut Env::new(0), &decl.value)?;
-            arguments.push(Argument { name: Some(name.as_str().into()), value, span: decl.value.span });
+            let name_span = Some(Span::new(id, start, start + name.len()));
+            let span = decl.value.span;
+            arguments.push(Argument { name: Some(name.as_str().into()), name_span, value, span });
         }
         Ok(arguments)
     }
@@ -179,9 +198,17 @@ impl Elaborator<'_> {
             None => {
                 let known: Vec<&str> = instance.entries.keys().map(|k| &**k).collect();
                 let module = instance.decl.name.as_plain().unwrap_or("?");
-                let help = format!("its entries are {}", known.join(", "));
                 let title = format!("{module} has no entry `{name}`");
-                self.error_help("unknown-entry", title, instance.decl.name.span, help)
+                let mut diagnostic = Diagnostic::error("unknown-entry", title);
+                let near = nearest(name, known.iter().copied());
+                diagnostic = match near.and_then(|n| Some((n, instance.entries.get(n)?.name.span))) {
+                    Some((near, place)) => diagnostic.at(place, format!("did you mean `{near}`?")),
+                    None => diagnostic.at(instance.decl.name.span, ""),
+                };
+                if !known.is_empty() {
+                    diagnostic = diagnostic.help(format!("its entries are {}", known.join(", ")));
+                }
+                Err(self.report(diagnostic))
             }
         }
     }
@@ -210,7 +237,7 @@ impl Elaborator<'_> {
         for input in &inputs {
             let name = entry.params[input.param].name.as_plain().unwrap_or_default();
             let value = Value::Tensor(input.tensor.clone());
-            args.push(Argument { name: Some(name.into()), value, span: input.span });
+            args.push(Argument { name: Some(name.into()), name_span: None, value, span: input.span });
         }
         let name = format!(
             "{}.{}",
@@ -260,8 +287,13 @@ impl Elaborator<'_> {
         for name in named.chain(request.arguments.iter().map(|(n, _)| n)) {
             if !params.contains(&name.as_str()) {
                 let title = format!("the entry has no parameter `{name}`");
-                let help = format!("its parameters are {}", params.join(", "));
-                return self.error_help("unknown-input", title, entry.name.span, help);
+                let mut diagnostic =
+                    Diagnostic::error("unknown-input", title).at(entry.name.span, "this is compiled");
+                if let Some(near) = nearest(name, params.iter().copied()) {
+                    diagnostic = diagnostic.help(format!("did you mean `{near}`?"));
+                }
+                let known = if params.is_empty() { "it has none".into() } else { params.join(", ") };
+                return Err(self.report(diagnostic.help(format!("its parameters: {known}"))));
             }
         }
         Ok(())
@@ -307,7 +339,7 @@ impl Elaborator<'_> {
             shapes.push((k, name.to_string(), ty, shape, param.span));
         }
         let unknowns = env.unknowns.take().unwrap_or_default();
-        let fixed = self.fixed_dims(request, &unknowns, entry.name.span)?;
+        let fixed = self.fixed_dims(request, &unknowns, &env.statics, entry.name.span)?;
         let mut inputs = Vec::new();
         for (param, name, ty, shape, span) in shapes {
             let mut dims = Vec::new();
@@ -317,8 +349,7 @@ impl Elaborator<'_> {
                 dims.push(self.size_of(&Value::Int(dim), span)?);
             }
             if matches!(ty.dtype, crate::dtype::DType::F16 | crate::dtype::DType::BF16) {
-                let title = format!("{} can be written but is not computed with yet", ty.dtype);
-                return self.error("not-supported", title, span);
+                return self.unsupported_dtype(ty.dtype, span);
             }
             let tensor = self.add_arg(ty.dtype, dims, span, Some(&name));
             inputs.push(Input { param, name, tensor, span });
@@ -355,12 +386,38 @@ impl Elaborator<'_> {
     fn root_shape(&mut self, env: &mut Env, ty: &ast::TensorType, name: &str) -> Eval<Vec<Dim>> {
         let mut shape = Vec::new();
         for axis in &ty.axes {
-            self.root_axis(env, axis, name, &mut shape)?;
+            self.root_axis(env, axis, name, &ty.axes, &mut shape)?;
         }
         Ok(shape)
     }
 
-    fn root_axis(&mut self, env: &mut Env, axis: &ast::Axis, name: &str, shape: &mut Vec<Dim>) -> Eval<()> {
+    /// A shape that fits a declaration: two axes for each `..`, and the others as they are.
+    fn example_shape(&mut self, env: &mut Env, axes: &[ast::Axis]) -> String {
+        let mut parts = Vec::new();
+        for axis in axes {
+            match &axis.kind {
+                ast::AxisKind::Multi(_) => parts.push("B,T".to_string()),
+                ast::AxisKind::Dim(expr) => {
+                    let size = self.tentatively(|s| s.eval(env, expr));
+                    parts.push(match size {
+                        Ok(Value::Int(dim)) => dim.to_string(),
+                        _ => self.sources.text(axis.span).to_string(),
+                    });
+                }
+                ast::AxisKind::Group(_) => parts.push("N".to_string()),
+            }
+        }
+        parts.join(",")
+    }
+
+    fn root_axis(
+        &mut self,
+        env: &mut Env,
+        axis: &ast::Axis,
+        name: &str,
+        all: &[ast::Axis],
+        shape: &mut Vec<Dim>,
+    ) -> Eval<()> {
         match &axis.kind {
             ast::AxisKind::Dim(expr) => {
                 let value = self.eval(env, expr)?;
@@ -369,7 +426,7 @@ impl Elaborator<'_> {
             ast::AxisKind::Group(parts) => {
                 let mut inner = Vec::new();
                 for part in parts {
-                    self.root_axis(env, part, name, &mut inner)?;
+                    self.root_axis(env, part, name, all, &mut inner)?;
                 }
                 let product = Dim::product(&inner);
                 shape.push(self.sized(product, axis.span)?);
@@ -382,12 +439,16 @@ impl Elaborator<'_> {
                     }
                     return Ok(());
                 }
-                return self.error_help(
-                    "unknown-rank",
-                    format!("the number of axes of `{name}` is not declared"),
-                    axis.span,
-                    format!("give its shape: --shape {name}=B,T,24"),
-                );
+                let title = format!("the number of axes of `{name}` is not declared");
+                let mut diagnostic = Diagnostic::error("unknown-rank", title).at(axis.span, "");
+                if let Some(owner) = &env.owner
+                    && owner.instance.span.file != axis.span.file
+                {
+                    diagnostic = diagnostic.at(owner.instance.span, "this is compiled");
+                }
+                let example = self.example_shape(env, all);
+                diagnostic = diagnostic.help(format!("give its shape, such as --shape {name}={example}"));
+                return Err(self.report(diagnostic));
             }
         }
         Ok(())
@@ -423,19 +484,23 @@ impl Elaborator<'_> {
         &mut self,
         request: &Request,
         unknowns: &Unknowns,
+        statics: &Block,
         span: Span,
     ) -> Eval<IndexMap<Symbol, Dim>> {
         let mut fixed = IndexMap::new();
         for (name, value) in &request.dims {
             let Some((symbol, _)) = unknowns.get(name.as_str()) else {
                 let known: Vec<&str> = unknowns.keys().map(|k| &**k).collect();
-                let title = format!("no input has a dimension `{name}`");
-                return self.error_help(
-                    "unknown-dimension",
-                    title,
-                    span,
-                    format!("the free dimensions are {}", known.join(", ")),
-                );
+                let title = format!("no input has a free dimension `{name}`");
+                let diagnostic = Diagnostic::error("unknown-dimension", title).at(span, "this is compiled");
+                let diagnostic = match statics.get(name) {
+                    Some(binding) => diagnostic
+                        .at(binding.span, "this is a static of the module")
+                        .help(format!("statics are set by --set {name}={value}")),
+                    None if known.is_empty() => diagnostic.help("all its dimensions are numbers"),
+                    None => diagnostic.help(format!("its free dimensions are {}", known.join(", "))),
+                };
+                return Err(self.report(diagnostic));
             };
             if *value < 0 {
                 return self.error("size", format!("the dimension {name} cannot be {value}"), span);

@@ -177,6 +177,11 @@ impl Scalar {
         }
     }
 
+    /// Whether it is an index variable and nothing else.
+    pub fn is_index(&self) -> bool {
+        matches!(self.kind(), ScalarKind::Index(_))
+    }
+
     /// The value of a truth literal.
     pub fn as_bool(&self) -> Option<bool> {
         match self.kind() {

@@ -6,8 +6,9 @@
 //! call.
 
 use super::Elaborator;
+use super::coerce::fits;
 use super::env::{Env, Unknowns};
-use super::errors::{Eval, Reported};
+use super::errors::{Eval, Reported, counted};
 use super::value::{TensorValue, TupleValue, Value, type_text};
 use crate::diag::Diagnostic;
 use crate::dim::{Dim, Symbol, Truth, solve_for};
@@ -23,6 +24,8 @@ pub struct Match<'a> {
     pub ty: &'a ast::TensorType,
     /// The actual shape; `None` where nothing is known yet and the declared one is only evaluated.
     pub actual: Option<Vec<Dim>>,
+    /// The element type of the actual value.
+    pub dtype: DType,
     /// Place of the actual value.
     pub span: Span,
     /// What the value is, for messages: "`x`".
@@ -34,6 +37,34 @@ pub struct Match<'a> {
 enum Axis {
     Dim(Dim, Span),
     Multi(Arc<str>, Span),
+}
+
+/// An axis of a declared type and the one it is to equal.
+#[derive(Clone, Debug)]
+struct Pair {
+    /// Which match it belongs to.
+    of: usize,
+    /// Which axis of the actual shape.
+    axis: usize,
+    formal: Dim,
+    actual: Dim,
+    /// The declaration of the axis.
+    declared: Span,
+}
+
+/// What the symbols of open names are.
+#[derive(Default)]
+struct Solved {
+    values: IndexMap<Symbol, Dim>,
+    /// For each, the match that decided it, and whether it did so without a rest.
+    by: IndexMap<Symbol, (usize, bool)>,
+}
+
+impl Solved {
+    fn decide(&mut self, symbol: &Symbol, value: Dim, of: usize, exact: bool) {
+        self.values.insert(symbol.clone(), value);
+        self.by.insert(symbol.clone(), (of, exact));
+    }
 }
 
 /// The local under which the axes of `..name` are kept.
@@ -61,12 +92,12 @@ impl Elaborator<'_> {
         for m in matches {
             formals.push(self.declared_axes(env, m.ty)?);
         }
-        let mut pairs: Vec<(usize, Dim, Dim, Span)> = Vec::new();
+        let mut pairs: Vec<Pair> = Vec::new();
         let mut failed = false;
         for (k, m) in matches.iter().enumerate() {
             let Some(actual) = &m.actual else { continue };
             match self.pair_axes(env, &formals[k], actual, m, block) {
-                Ok(found) => pairs.extend(found.into_iter().map(|(f, a, s)| (k, f, a, s))),
+                Ok(found) => pairs.extend(found.into_iter().map(|pair| Pair { of: k, ..pair })),
                 Err(Reported) => failed = true,
             }
         }
@@ -75,33 +106,35 @@ impl Elaborator<'_> {
         }
         let unknowns = env.unknowns.clone().unwrap_or_default();
         let solved = self.solve(&unknowns, &pairs);
-        for (k, formal, actual, axis_span) in &pairs {
-            let formal = self.substituted(formal, &solved, *axis_span)?;
+        for pair in &pairs {
+            let m = &matches[pair.of];
+            let formal = self.substituted(&pair.formal, &solved.values, pair.declared)?;
             if unknowns.values().any(|(s, _)| formal.symbols().contains(s)) {
-                let title =
-                    format!("the size {formal} of {} does not follow from {actual}", matches[*k].what);
-                failed |= self.error::<()>("shape-unsolved", title, *axis_span).is_err();
+                let title = format!("the size {formal} of {} does not follow from {}", m.what, pair.actual);
+                let diagnostic = Diagnostic::error("shape-unsolved", title)
+                    .at(m.span, "")
+                    .at(pair.declared, "declared here")
+                    .help("a size is solved for one unknown name; give the others a value of their own");
+                self.report(diagnostic);
+                failed = true;
                 continue;
             }
-            let made = env.owner.as_ref().map(|o| o.instance.span);
-            let axis = (&formal, actual, *axis_span);
-            failed |= self.check_axis(&matches[*k], &formals[*k], &solved, axis, made).is_err();
+            failed |= self.check_axis(env, matches, &formals[pair.of], &solved, pair, &formal).is_err();
         }
         if failed {
             return Err(Reported);
         }
-        self.bind_solved(env, &solved, block);
+        self.bind_solved(env, &solved.values, block);
         let mut shapes = Vec::new();
         for (k, m) in matches.iter().enumerate() {
-            shapes.push(self.declared_shape(env, &formals[k], &solved, m.ty.span).ok());
+            shapes.push(self.declared_shape(env, &formals[k], &solved.values, m.ty.span).ok());
         }
-        Ok(Matched { solved, shapes })
+        Ok(Matched { solved: solved.values, shapes })
     }
 
     fn declared_axes(&mut self, env: &mut Env, ty: &ast::TensorType) -> Eval<Vec<Axis>> {
         if matches!(ty.dtype, DType::F16 | DType::BF16) {
-            let title = format!("{} can be written but is not computed with yet", ty.dtype);
-            return self.error("not-supported", title, ty.span);
+            return self.unsupported_dtype(ty.dtype, ty.span);
         }
         let mut axes = Vec::new();
         for axis in &ty.axes {
@@ -171,7 +204,7 @@ impl Elaborator<'_> {
         actual: &[Dim],
         m: &Match<'_>,
         block: usize,
-    ) -> Eval<Vec<(Dim, Dim, Span)>> {
+    ) -> Eval<Vec<Pair>> {
         let mut expanded: Vec<Axis> = Vec::new();
         let mut open = None;
         for axis in formal {
@@ -197,11 +230,12 @@ impl Elaborator<'_> {
         let fixed = expanded.len() - usize::from(open.is_some());
         if actual.len() < fixed || (open.is_none() && actual.len() != fixed) {
             let title = format!(
-                "{} wants {}, but this is {}: {} axes against {}",
+                "{} wants {}, but this is {}: {}{} against {}",
                 m.what,
-                axes_text(&expanded),
-                type_text(DType::F32, actual),
-                fixed,
+                axes_text(m.ty.dtype, &expanded),
+                type_text(m.dtype, actual),
+                if open.is_some() { "at least " } else { "" },
+                counted(fixed, "axis", "axes"),
                 actual.len()
             );
             return Err(self.report(
@@ -219,7 +253,8 @@ impl Elaborator<'_> {
                     env.blocks[block].bind(multi_key(&name), Value::list(dims), span);
                 }
                 Axis::Dim(dim, span) => {
-                    pairs.push((dim, actual[at].clone(), span));
+                    let actual = actual[at].clone();
+                    pairs.push(Pair { of: 0, axis: at, formal: dim, actual, declared: span });
                     at += 1;
                 }
             }
@@ -227,21 +262,21 @@ impl Elaborator<'_> {
         Ok(pairs)
     }
 
-    fn solve(&mut self, unknowns: &Unknowns, pairs: &[(usize, Dim, Dim, Span)]) -> IndexMap<Symbol, Dim> {
-        let mut solved: IndexMap<Symbol, Dim> = IndexMap::new();
-        for (_, formal, actual, _) in pairs {
+    fn solve(&mut self, unknowns: &Unknowns, pairs: &[Pair]) -> Solved {
+        let mut solved = Solved::default();
+        for Pair { of, formal, actual, .. } in pairs {
             if let Some(symbol) = formal.as_symbol()
                 && unknowns.values().any(|(s, _)| s == symbol)
-                && !solved.contains_key(symbol)
+                && !solved.values.contains_key(symbol)
             {
-                solved.insert(symbol.clone(), self.resolved(actual));
+                solved.decide(symbol, self.resolved(actual), *of, true);
             }
         }
         for exact in [true, false] {
             loop {
-                let before = solved.len();
-                for (_, formal, actual, _) in pairs {
-                    let Ok(formal) = formal.substitute(&|s| solved.get(s).cloned()) else { continue };
+                let before = solved.values.len();
+                for Pair { of, formal, actual, .. } in pairs {
+                    let Ok(formal) = formal.substitute(&|s| solved.values.get(s).cloned()) else { continue };
                     let free: Vec<Symbol> = formal
                         .symbols()
                         .into_iter()
@@ -252,10 +287,10 @@ impl Elaborator<'_> {
                     let value = solve_for(&formal, unknown, &actual)
                         .or_else(|| if exact { None } else { solve_floored(&formal, unknown, &actual) });
                     if let Some(value) = value {
-                        solved.insert(unknown.clone(), value);
+                        solved.decide(unknown, value, *of, exact);
                     }
                 }
-                if solved.len() == before {
+                if solved.values.len() == before {
                     break;
                 }
             }
@@ -270,37 +305,85 @@ impl Elaborator<'_> {
 
     fn check_axis(
         &mut self,
-        m: &Match<'_>,
-        formal_axes: &[Axis],
-        solved: &IndexMap<Symbol, Dim>,
-        (formal, actual, declared): (&Dim, &Dim, Span),
-        made: Option<Span>,
+        env: &Env,
+        matches: &[Match<'_>],
+        axes: &[Axis],
+        solved: &Solved,
+        pair: &Pair,
+        formal: &Dim,
     ) -> Eval<()> {
-        if self.same(formal, actual) == Truth::Yes {
+        if self.same(formal, &pair.actual) == Truth::Yes {
             return Ok(());
         }
-        let shown: Vec<Axis> = formal_axes
+        let diagnostic = self.axis_mismatch(env, matches, axes, solved, pair, formal);
+        self.equate(formal, &pair.actual, matches[pair.of].span, || diagnostic)
+    }
+
+    /// What is said of an axis that differs from its declaration: which, what the names in the
+    /// declaration are, and what bound them.
+    fn axis_mismatch(
+        &self,
+        env: &Env,
+        matches: &[Match<'_>],
+        axes: &[Axis],
+        solved: &Solved,
+        pair: &Pair,
+        formal: &Dim,
+    ) -> Diagnostic {
+        let m = &matches[pair.of];
+        let names = pair.formal.symbols();
+        let deciders = || names.iter().filter_map(|s| Some((s, *solved.by.get(s)?)));
+        // A name that leaves a rest has no value; the others do.
+        let rest = deciders().find(|(_, (_, exact))| !exact).map(|(s, _)| s.clone());
+        let shown = |dim: &Dim| {
+            let value = |s: &Symbol| solved.values.get(s).filter(|_| rest.as_ref() != Some(s)).cloned();
+            dim.substitute(&value).unwrap_or_else(|_| dim.clone())
+        };
+        let shown_axes: Vec<Axis> = axes
             .iter()
-            .map(|a| match a {
-                Axis::Dim(d, s) => {
-                    Axis::Dim(d.substitute(&|x| solved.get(x).cloned()).unwrap_or_else(|_| d.clone()), *s)
-                }
+            .map(|axis| match axis {
+                Axis::Dim(dim, span) => Axis::Dim(shown(dim), *span),
                 multi => multi.clone(),
             })
             .collect();
-        let all = m.actual.as_deref().unwrap_or(&[]);
-        let title =
-            format!("{} wants {}, but this is {}", m.what, axes_text(&shown), type_text(DType::F32, all));
-        let note = format!("{formal} here, {actual} given");
-        let span = m.span;
-        self.equate(formal, actual, span, || {
-            let diagnostic =
-                Diagnostic::error("shape-mismatch", title).at(span, note).at(declared, "declared here");
-            match made {
-                Some(place) => diagnostic.at(place, "made here"),
-                None => diagnostic,
+        let (wanted, actual) = (axes_text(m.ty.dtype, &shown_axes), m.actual.as_deref().unwrap_or(&[]));
+        let found = type_text(m.dtype, actual);
+        let (title, note) = match &rest {
+            Some(symbol) => (
+                format!("{} wants {wanted}, but this is {found}", m.what),
+                format!(
+                    "axis {} is {}, which is {} for no size `{}`",
+                    pair.axis,
+                    pair.actual,
+                    shown(&pair.formal),
+                    symbol.name()
+                ),
+            ),
+            None => (
+                format!("{} wants {wanted}, but this is {found}", m.what),
+                format!("axis {} is {}, not {formal}", pair.axis, pair.actual),
+            ),
+        };
+        let written = self.sources.text(pair.declared);
+        let declared = match &rest {
+            None if written != formal.to_string() => format!("`{written}` is {formal}"),
+            _ => "declared here".into(),
+        };
+        let mut diagnostic =
+            Diagnostic::error("shape-mismatch", title).at(m.span, note).at(pair.declared, declared);
+        for (symbol, (of, exact)) in deciders() {
+            if of != pair.of && exact {
+                let value = solved.values.get(symbol).map_or_else(String::new, ToString::to_string);
+                diagnostic =
+                    diagnostic.at(matches[of].span, format!("`{}` is {value} from here", symbol.name()));
             }
-        })
+        }
+        let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let of_module = written.split(|c| !is_word(c)).any(|word| env.statics.get(word).is_some());
+        match env.owner.as_ref().filter(|_| of_module) {
+            Some(owner) => diagnostic.at(owner.instance.span, "made here"),
+            None => diagnostic,
+        }
     }
 
     fn bind_solved(&mut self, env: &mut Env, solved: &IndexMap<Symbol, Dim>, block: usize) {
@@ -378,7 +461,7 @@ impl Elaborator<'_> {
     /// Values that do not have the type.
     pub fn ascribe(&mut self, env: &mut Env, ty: &ast::Type, value: Value, span: Span) -> Eval<Value> {
         match &ty.kind {
-            ast::TypeKind::Kind(kind) => self.of_kind(value, *kind, "the value", span),
+            ast::TypeKind::Kind(kind) => self.of_kind(value, *kind, "the value", span, Some(ty.span)),
             ast::TypeKind::Tensor(tensor) => {
                 let mut values = self.ascribe_all(env, vec![(tensor, value, span, "the value".into())])?;
                 values.pop().ok_or(Reported)
@@ -405,6 +488,7 @@ impl Elaborator<'_> {
             .map(|((ty, _, span, what), t)| Match {
                 ty,
                 actual: (t.rank() > 0 || ty.axes.is_empty()).then(|| t.shape.to_vec()),
+                dtype: t.dtype,
                 span: *span,
                 what: what.clone(),
             })
@@ -433,6 +517,15 @@ impl Elaborator<'_> {
         span: Span,
         what: &str,
     ) -> Eval<TensorValue> {
+        if tensor.dtype != ty.dtype && !(tensor.exact && fits(tensor.dtype, ty.dtype)) {
+            let title =
+                format!("{what} has elements of type {}, but this is {}", ty.dtype, tensor.kind_text());
+            let diagnostic = Diagnostic::error("type-mismatch", title)
+                .at(span, "")
+                .at(ty.span, "declared here")
+                .help(format!("convert it: `{}(…)`", ty.dtype));
+            return Err(self.report(diagnostic));
+        }
         let typed = self.coerce(tensor, ty.dtype, span)?;
         if typed.rank() > 0 || ty.axes.is_empty() {
             return Ok(typed);
@@ -453,7 +546,14 @@ impl Elaborator<'_> {
     ///
     /// # Errors
     /// Values of other kinds.
-    pub fn of_kind(&mut self, value: Value, kind: ast::Kind, what: &str, span: Span) -> Eval<Value> {
+    pub fn of_kind(
+        &mut self,
+        value: Value,
+        kind: ast::Kind,
+        what: &str,
+        span: Span,
+        declared: Option<Span>,
+    ) -> Eval<Value> {
         use ast::Kind as K;
         let fits = match (kind, &value) {
             (_, Value::Poison) => return Err(Reported),
@@ -476,7 +576,20 @@ impl Elaborator<'_> {
             return Ok(value);
         }
         let title = format!("{what} is of kind {}, but this is {}", kind.name(), value.kind_text());
-        self.error("type-mismatch", title, span)
+        let mut diagnostic = Diagnostic::error("type-mismatch", title).at(span, "");
+        if let Some(place) = declared {
+            diagnostic = diagnostic.at(place, "declared here");
+        }
+        match (kind, &value) {
+            (K::Int, Value::Float(_)) => {
+                diagnostic = diagnostic.help("`//` divides integers; `int(…)` converts a real number");
+            }
+            (K::Fn, Value::Str(name)) => {
+                diagnostic = diagnostic.help(format!("a function is named without quotes: `{name}`"));
+            }
+            _ => {}
+        }
+        Err(self.report(diagnostic))
     }
 
     /// The result of a call in its declared type; outputs keep their names.
@@ -496,8 +609,11 @@ impl Elaborator<'_> {
             Value::Tuple(tuple) if !single || tuple.values.len() == 1 => self.ordered(tuple, ret, span)?,
             _ if single => vec![value.clone()],
             other => {
-                let title =
-                    format!("{} results are declared, but this is {}", ret.outs.len(), other.kind_text());
+                let title = format!(
+                    "{} are declared, but this is {}",
+                    counted(ret.outs.len(), "result", "results"),
+                    other.kind_text()
+                );
                 return Err(self.report(
                     Diagnostic::error("type-mismatch", title).at(span, "").at(ret.span, "declared here"),
                 ));
@@ -509,7 +625,9 @@ impl Elaborator<'_> {
             let name = out.name.as_ref().and_then(ast::Name::as_plain);
             let what = name.map_or_else(|| "the result".to_string(), |n| format!("the result `{n}`"));
             match &out.ty.kind {
-                ast::TypeKind::Kind(kind) => results[k] = Some(self.of_kind(value, *kind, &what, span)?),
+                ast::TypeKind::Kind(kind) => {
+                    results[k] = Some(self.of_kind(value, *kind, &what, span, Some(out.ty.span))?);
+                }
                 ast::TypeKind::Tensor(ty) => {
                     if self.is_static_call(&value, ty) {
                         results[k] = Some(value);
@@ -541,8 +659,11 @@ impl Elaborator<'_> {
 
     fn ordered(&mut self, tuple: &TupleValue, ret: &ast::Ret, span: Span) -> Eval<Vec<Value>> {
         if tuple.values.len() != ret.outs.len() {
-            let title =
-                format!("{} results are declared, but these are {}", ret.outs.len(), tuple.values.len());
+            let title = format!(
+                "{} are declared, but these are {}",
+                counted(ret.outs.len(), "result", "results"),
+                tuple.values.len()
+            );
             return Err(self.report(
                 Diagnostic::error("type-mismatch", title).at(span, "").at(ret.span, "declared here"),
             ));
@@ -585,7 +706,7 @@ fn solve_floored(formula: &Dim, unknown: &Symbol, value: &Dim) -> Option<Dim> {
     value.sub(&others).ok()?.floor_div(&factor).ok()
 }
 
-fn axes_text(axes: &[Axis]) -> String {
+fn axes_text(dtype: DType, axes: &[Axis]) -> String {
     let parts: Vec<String> = axes
         .iter()
         .map(|a| match a {
@@ -593,5 +714,6 @@ fn axes_text(axes: &[Axis]) -> String {
             Axis::Multi(name, _) => format!("..{name}"),
         })
         .collect();
-    format!("[{}]", parts.join(", "))
+    let dtype = if dtype == DType::F32 { "" } else { dtype.name() };
+    format!("{dtype}[{}]", parts.join(", "))
 }

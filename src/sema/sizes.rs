@@ -54,7 +54,13 @@ impl Elaborator<'_> {
     ) -> Eval<()> {
         match self.same(a, b) {
             Truth::Yes => Ok(()),
-            Truth::No => Err(self.report(diagnostic())),
+            Truth::No => {
+                let mut symbols = a.symbols();
+                symbols.extend(b.symbols());
+                symbols.dedup();
+                let diagnostic = self.with_origins(diagnostic(), &symbols);
+                Err(self.report(diagnostic))
+            }
             Truth::Unknown => {
                 let message = diagnostic().title;
                 let (a, b) = (self.resolved(a), self.resolved(b));

@@ -298,7 +298,8 @@ fn shape_errors_name_both_sides_and_where_the_module_was_made() {
     for part in [
         "`x` of `Linear.forward` wants [.., 3], but this is [B, 6]",
         "test.mdl:4",
-        "declared here",
+        "`I` is 3",
+        "axis 1 is 6, not 3",
         "made here",
         "b = Linear(D, D)",
     ] {
@@ -310,7 +311,7 @@ fn shape_errors_name_both_sides_and_where_the_module_was_made() {
 fn faults_inside_the_library_name_the_call() {
     let told = errors("module M() { forward(x: [B, 5]) = glu(x) } model m = M()");
     assert!(told.contains("5 does not fall into 2 equal parts"), "{told}");
-    assert!(told.contains("in what is called here"), "{told}");
+    assert!(told.contains("in this call"), "{told}");
 }
 
 #[test]

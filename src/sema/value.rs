@@ -3,6 +3,7 @@
 //! Static values are complete here. A tensor is a reference to a value of one of the graphs
 //! under construction, or a rank-0 expression that is not yet part of any.
 
+use super::errors::counted;
 use super::scalar::{IndexVar, Scalar};
 use crate::dim::Dim;
 use crate::dtype::DType;
@@ -11,6 +12,9 @@ use crate::span::Span;
 use crate::syntax::ast;
 use indexmap::IndexMap;
 use std::sync::Arc;
+
+/// Most characters of a string that messages show.
+const MAX_SHOWN: usize = 32;
 
 /// A value.
 #[derive(Clone, Debug)]
@@ -224,7 +228,19 @@ impl TensorValue {
         }
     }
 
-    /// `f32[B, T]`, for messages.
+    /// What it is, with its element type, for messages: "a tensor f32[B, T]".
+    pub fn kind_text(&self) -> String {
+        let axes = type_text(DType::F32, &self.shape);
+        match (self.exact, self.dtype) {
+            (true, DType::Bool) if self.rank() == 0 => "a truth value".into(),
+            (true, DType::F64) if self.rank() == 0 => "a real number".into(),
+            (true, _) if self.rank() == 0 => "an integer".into(),
+            (_, dtype) if self.rank() == 0 => format!("a scalar {dtype}[]"),
+            (_, dtype) => format!("a tensor {dtype}{axes}"),
+        }
+    }
+
+    /// `[B, T]` of f32 and `i64[B, T]` of others, for messages.
     pub fn type_text(&self) -> String {
         type_text(self.dtype, &self.shape)
     }
@@ -250,6 +266,8 @@ pub struct Instance {
     pub statics: super::env::Block,
     /// Weights and sub-modules by name.
     pub members: IndexMap<Arc<str>, Member>,
+    /// Members whose condition does not hold, and where they are declared.
+    pub absent: IndexMap<Arc<str>, Span>,
     /// Entries by name.
     pub entries: IndexMap<Arc<str>, Arc<ast::EntryDecl>>,
     /// First of its weights, and one past the last, in order of declaration. Instances with equal
@@ -334,19 +352,22 @@ impl Value {
     pub fn kind_text(&self) -> String {
         match self {
             Value::Int(d) => format!("the integer {d}"),
-            Value::Float(v) => format!("the number {v}"),
-            Value::Bool(v) => format!("`{v}`"),
-            Value::Str(s) => format!("the string \"{s}\""),
-            Value::List(v) => format!("a list of {}", v.len()),
-            Value::Tuple(t) => format!("a tuple of {}", t.values.len()),
+            Value::Float(v) => format!("the real number {v:?}"),
+            Value::Bool(v) => format!("the truth value `{v}`"),
+            Value::Str(s) => match s.char_indices().nth(MAX_SHOWN) {
+                Some((end, _)) => format!("the string \"{}…\"", &s[..end]),
+                None => format!("the string \"{s}\""),
+            },
+            Value::List(v) => format!("a list of {}", counted(v.len(), "value", "values")),
+            Value::Tuple(t) => format!("a tuple of {}", counted(t.values.len(), "value", "values")),
             Value::Fn(_) => "a function".into(),
             Value::Module(m) => format!("the module {}", m.decl.name.as_plain().unwrap_or("?")),
             Value::Pattern(_) => "a pattern".into(),
             Value::Instance(i) => {
-                format!("the sub-module of {}", i.instance.decl.name.as_plain().unwrap_or("?"))
+                format!("a sub-module, {}", i.instance.decl.name.as_plain().unwrap_or("?"))
             }
             Value::Init(_) => "an initialiser".into(),
-            Value::Tensor(t) => format!("a tensor {}", t.type_text()),
+            Value::Tensor(t) => t.kind_text(),
             Value::Indices(_) => "a run of indices".into(),
             Value::Namespace(_) => "a file's names".into(),
             Value::Sequence(_) => "a sequence".into(),

@@ -5,6 +5,7 @@
 //! [`MAX_NESTING`], so the recursive parser may run on it. One loop over the bytes with a stack of open
 //! brackets: no recursion, whatever the input. It knows words and brackets, not the grammar.
 
+use super::parse::foreign_word;
 use crate::diag::{Diagnostic, Fault};
 use crate::span::{FileId, Span};
 
@@ -49,6 +50,7 @@ pub(super) fn scan(file: FileId, text: &str) -> Result<Scan, Diagnostic> {
         conditions: 0,
         before: b'\n',
         faulty: false,
+        misaligned: None,
         found: Scan { stretches: Vec::new(), comments: Vec::new(), errors: Vec::new() },
     };
     scanner.run()?;
@@ -80,6 +82,9 @@ struct Scanner<'t> {
     before: u8,
     /// Whether the current declaration has a fault.
     faulty: bool,
+    /// The first brace that was closed by one on a line further left than its own, and that one:
+    /// where a closing brace is missing, it mostly is that of this pair.
+    misaligned: Option<(usize, usize)>,
     found: Scan,
 }
 
@@ -198,7 +203,10 @@ impl Scanner<'_> {
         let here = self.span(self.pos, self.pos + 1);
         let wanted = opener(byte);
         match self.open.last().copied() {
-            Some((open, _)) if open == wanted => {
+            Some((open, start)) if open == wanted => {
+                if byte == b'}' && self.misaligned.is_none() && self.closes_further_left(start) {
+                    self.misaligned = Some((start, self.pos));
+                }
                 self.open.pop();
                 self.depth -= 1;
             }
@@ -222,6 +230,18 @@ impl Scanner<'_> {
             }
         }
         self.skip_to(self.pos + 1);
+    }
+
+    /// Whether the brace here is the first thing on its line, and that line begins further left
+    /// than the one that the brace at `open` stands on.
+    fn closes_further_left(&self, open: usize) -> bool {
+        let indent = |at: usize| {
+            let start = self.text[..at].rfind('\n').map_or(0, |end| end + 1);
+            let blanks = self.text[start..at].bytes().take_while(|b| matches!(b, b' ' | b'\t')).count();
+            (blanks, start + blanks == at)
+        };
+        let (here, first) = indent(self.pos);
+        first && here < indent(open).0
     }
 
     /// A word: at the top level, or at the beginning of a line, a keyword of declarations begins one.
@@ -259,6 +279,7 @@ impl Scanner<'_> {
         self.found.stretches.push(Stretch { start, end: start, faulty: false });
         self.conditions = 0;
         self.faulty = false;
+        self.misaligned = None;
     }
 
     /// Text before the first declaration is a fault of its own.
@@ -301,9 +322,16 @@ impl Scanner<'_> {
                 b'`' => ("unterminated-name", "this back-quoted name does not end on its line".to_owned()),
                 _ => ("unclosed-delimiter", format!("`{}` is never closed", byte as char)),
             };
-            self.error(Diagnostic::error(code, title).at(span, "opened here"));
+            let mut error = Diagnostic::error(code, title).at(span, "opened here");
+            if let Some((open, close)) = self.misaligned.filter(|(open, _)| byte == b'{' && *open > start) {
+                error = error
+                    .at(self.span(open, open + 1), "perhaps it is this one that lacks its `}`")
+                    .at(self.span(close, close + 1), "which is closed here, further left than it begins");
+            }
+            self.error(error);
         }
         self.open.clear();
+        self.misaligned = None;
         self.depth = 0;
     }
 }
@@ -313,7 +341,13 @@ pub(super) fn declaration_expected(span: Span, found: &str) -> Diagnostic {
     let error = Diagnostic::error("syntax", format!("expected a declaration, found `{found}`"))
         .at(span, "")
         .help("a file holds `use`, `module`, `fn`, `pattern` and `model` declarations");
-    if found == "/" { error.help("`#` begins a comment") } else { error }
+    match found {
+        "/" => error.help("`#` begins a comment"),
+        word => match foreign_word(word) {
+            Some(help) => error.help(help),
+            None => error,
+        },
+    }
 }
 
 /// The error for a construct that is nested too deep.

@@ -165,7 +165,7 @@ impl Plan {
     pub fn evaluate(&self, dims: &dyn Fn(&Symbol) -> Option<i64>) -> Result<Evaluated, LimitError> {
         let bytes = |dim: &Dim| -> Result<u64, LimitError> {
             let value = dim.eval(dims)?;
-            Ok(u64::try_from(value).map_err(|_| DimError::Overflow)?)
+            Ok(u64::try_from(value).map_err(|_| DimError::Negative(value))?)
         };
         for size in &self.sizes {
             match size.eval(dims) {
@@ -206,7 +206,8 @@ impl Plan {
                 let size = match tenant.what {
                     Occupant::Frame(callee) => bounds[callee],
                     Occupant::Buffer(_) => {
-                        u64::try_from(tenant.size_bytes.eval(dims)?).map_err(|_| DimError::Overflow)?
+                        let value = tenant.size_bytes.eval(dims)?;
+                        u64::try_from(value).map_err(|_| DimError::Negative(value))?
                     }
                 };
                 spans.push((tenant.live, size));

@@ -113,5 +113,5 @@ pub fn run(
 
 fn size(dim: &Dim, dims: &dyn Fn(&Symbol) -> Option<i64>) -> Result<usize, RunError> {
     let value = dim.eval(dims).map_err(LimitError)?;
-    usize::try_from(value).map_err(|_| RunError::Limit(LimitError(crate::dim::DimError::Overflow)))
+    usize::try_from(value).map_err(|_| RunError::Limit(LimitError(crate::dim::DimError::Negative(value))))
 }

@@ -8,12 +8,15 @@ mod ranges;
 mod reads;
 mod reduce;
 
+pub(super) use ranges::names_in;
+
 use super::Elaborator;
 use super::build::Emission;
 use super::env::Env;
 use super::errors::Eval;
 use super::scalar::{IndexVar, Scalar};
 use super::value::{TensorValue, Value};
+use crate::diag::Diagnostic;
 use crate::dim::Dim;
 use crate::span::Span;
 use crate::syntax::ast::{self, BindKind};
@@ -104,7 +107,7 @@ impl Elaborator<'_> {
     pub(super) fn scalar_of(&mut self, value: &Value, span: Span) -> Eval<Scalar> {
         let tensor = self.as_tensor(value, span)?;
         if tensor.rank() != 0 {
-            let title = format!("an element is wanted here, but this is a tensor {}", tensor.type_text());
+            let title = format!("an element is wanted here, but this is {}", tensor.kind_text());
             return self.error_help(
                 "rank",
                 title,
@@ -142,12 +145,13 @@ impl Elaborator<'_> {
             }
             BindKind::Index { name, extent } => {
                 let text = self.name_text(env, name)?;
-                if bound.singles.iter().any(|s| s.name == text) {
-                    return self.error(
-                        "duplicate-index",
-                        format!("index `{text}` is bound twice"),
-                        name.span,
-                    );
+                if let Some(first) = bound.singles.iter().find(|s| s.name == text) {
+                    let diagnostic =
+                        Diagnostic::error("duplicate-index", format!("index `{text}` is bound twice"))
+                            .at(name.span, "again here")
+                            .at(first.span, "first here")
+                            .help("a diagonal is written with one index: `let d[i] = x[i, i]`");
+                    return Err(self.report(diagnostic));
                 }
                 let explicit = extent.is_some();
                 let extent = match extent {
@@ -173,7 +177,10 @@ impl Elaborator<'_> {
                     "index-without-range",
                     title,
                     single.span,
-                    format!("use it bare in a read, or write `{}: N`", single.name),
+                    format!(
+                        "only a bare use in a read, `x[…, {0}, …]`, gives a range; or write it: `{0}: N`",
+                        single.name
+                    ),
                 );
             };
             let var = self.fresh_index(&single.name, extent.clone());

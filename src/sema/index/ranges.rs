@@ -7,9 +7,11 @@
 use super::super::Elaborator;
 use super::super::env::Env;
 use super::super::errors::Eval;
-use super::super::value::Value;
+use super::super::value::{Value, type_text};
 use super::{Bound, multi_name};
+use crate::diag::Diagnostic;
 use crate::dim::Dim;
+use crate::dtype::DType;
 use crate::span::Span;
 use crate::syntax::ast::{self, BindKind, ExprKind, GroupPartKind, IxKind, StmtKind};
 use std::sync::Arc;
@@ -18,6 +20,7 @@ use std::sync::Arc;
 pub(super) struct Use<'a> {
     base: &'a ast::Expr,
     index: &'a [ast::Ix],
+    span: Span,
     lenient: bool,
     /// Names that are bound again between the indices and this read.
     hidden: Vec<String>,
@@ -28,6 +31,7 @@ pub(super) struct Use<'a> {
 }
 
 struct Source {
+    dtype: DType,
     shape: Vec<Dim>,
     segments: Option<Arc<[usize]>>,
     is_static: bool,
@@ -63,14 +67,54 @@ impl Elaborator<'_> {
                 self.rounds(env, bound, &uses, lenient)?;
             }
         }
-        if open(bound) && uses.iter().any(|u| u.failed) {
-            // The range is missing because of what is read: that is the error to report.
-            for usage in uses.iter().filter(|u| u.failed) {
-                self.eval_callee(env, usage.base)?;
-            }
+        if open(bound) {
+            self.explain_open(env, bound, &uses)?;
         }
         self.agree(env, bound, &uses)?;
         Ok(uses.iter().all(|u| u.source.as_ref().is_some_and(|s| s.is_static)))
+    }
+
+    /// Reports why a range is missing, where that is because of what is read or how.
+    fn explain_open(&mut self, env: &mut Env, bound: &Bound, uses: &[Use<'_>]) -> Eval<()> {
+        for usage in uses.iter().filter(|u| u.failed) {
+            env.push();
+            self.bind_known(env, bound);
+            let value = self.eval_callee(env, usage.base);
+            env.pop();
+            value?;
+        }
+        for usage in uses {
+            if let ExprKind::Name(name) = &*usage.base.kind
+                && let Some(single) = bound.singles.iter().find(|s| name.as_plain() == Some(&s.name))
+                && !usage.hidden.iter().any(|h| **h == *single.name)
+                && env
+                    .local(&single.name)
+                    .is_some_and(|b| matches!(&b.value, Value::Tensor(t) if t.rank() > 0))
+            {
+                let title = format!("`{}` is an index here, and has no axes to read", single.name);
+                let diagnostic = Diagnostic::error("rank", title)
+                    .at(usage.base.span, "")
+                    .at(single.span, format!("hides the tensor `{}` within the definition", single.name))
+                    .help("give one of them another name");
+                return Err(self.report(diagnostic));
+            }
+            let Some(source) = &usage.source else { continue };
+            let singles = usage.index.iter().filter(|ix| !matches!(ix.kind, IxKind::Multi(_))).count();
+            let runs = usage.index.len() - singles;
+            if singles > source.shape.len() {
+                let what = type_text(source.dtype, &source.shape);
+                return self.too_many_positions(singles, &what, source.shape.len(), usage.span);
+            }
+            if runs > 1 && self.coverage(env, bound, usage).is_none() {
+                return self.error_help(
+                    "rank",
+                    "how many axes each `..` of this read stands for is not known",
+                    usage.span,
+                    "name the axes of all but one",
+                );
+            }
+        }
+        Ok(())
     }
 
     fn rounds(&mut self, env: &mut Env, bound: &mut Bound, uses: &[Use<'_>], lenient: bool) -> Eval<()> {
@@ -129,11 +173,12 @@ impl Elaborator<'_> {
     fn source_of(&self, value: &Value) -> Option<Source> {
         match value {
             Value::Tensor(t) if t.rank() > 0 => {
-                Some(Source { shape: t.shape.to_vec(), segments: t.segments.clone(), is_static: false })
+                let (shape, segments) = (t.shape.to_vec(), t.segments.clone());
+                Some(Source { dtype: t.dtype, shape, segments, is_static: false })
             }
             Value::Sequence(sequence) => {
-                let shape = self.sequence_shape(*sequence)?;
-                Some(Source { shape, segments: None, is_static: false })
+                let (dtype, shape) = self.sequence_type(*sequence)?;
+                Some(Source { dtype, shape, segments: None, is_static: false })
             }
             Value::List(_) => {
                 let mut shape = Vec::new();
@@ -146,7 +191,7 @@ impl Elaborator<'_> {
                     }
                 }
                 let is_static = !matches!(level, Value::Instance(_) | Value::Tensor(_));
-                Some(Source { shape, segments: None, is_static })
+                Some(Source { dtype: DType::F32, shape, segments: None, is_static })
             }
             _ => None,
         }
@@ -267,13 +312,13 @@ impl Elaborator<'_> {
         let Some(k) = open else { return Ok(found) };
         let (whole, known) = (self.resolved(whole), self.resolved(&known));
         let Some(size) = whole.exact_div(&known) else {
-            let title = format!("a group divides an axis of {whole} by {known}, which leaves a rest");
-            return self.error_help(
-                "group-size",
-                title,
-                span,
-                format!("give `{}` its size, or require that it divides", bound.singles[k].name),
-            );
+            let single = &bound.singles[k];
+            let title = format!("an axis of {whole} does not fall into parts of {known}");
+            let diagnostic = Diagnostic::error("group-size", title)
+                .at(span, format!("`{}` takes what {known} leaves of {whole}", single.name))
+                .at(single.span, "bound here")
+                .help(format!("choose sizes that divide, or give `{}` its size", single.name));
+            return Err(self.report(diagnostic));
         };
         bound.singles[k].extent = Some(size);
         Ok(true)
@@ -300,6 +345,7 @@ impl Elaborator<'_> {
 
     /// All bare uses of an index without written range have one size.
     fn agree(&mut self, env: &mut Env, bound: &Bound, uses: &[Use<'_>]) -> Eval<()> {
+        let mut seen: Vec<(Arc<str>, Span)> = Vec::new();
         for usage in uses.iter().filter(|u| !u.lenient) {
             let (Some(source), Some(covered)) = (&usage.source, self.coverage(env, bound, usage)) else {
                 continue;
@@ -310,9 +356,19 @@ impl Elaborator<'_> {
                 let (Some(extent), false) = (single.extent.clone(), single.explicit) else { continue };
                 let size = source.shape[axes.start].clone();
                 let (name, declared) = (Arc::clone(&single.name), single.span);
+                let first = seen.iter().find(|(n, _)| *n == name).map(|(_, place)| *place);
+                if first.is_none() {
+                    seen.push((Arc::clone(&name), ix.span));
+                }
                 self.equate(&extent, &size, ix.span, || {
                     let title = format!("index `{name}` runs over {extent}, but this axis has size {size}");
-                    Self::shape_mismatch(title, ix.span, Some((declared, format!("`{name}` is bound here"))))
+                    let diagnostic = Diagnostic::error("shape-mismatch", title)
+                        .at(ix.span, format!("an axis of size {size}"));
+                    let diagnostic = match first {
+                        Some(place) => diagnostic.at(place, format!("an axis of size {extent}")),
+                        None => diagnostic,
+                    };
+                    diagnostic.at(declared, "bound here")
                 })?;
             }
         }
@@ -334,6 +390,7 @@ impl Elaborator<'_> {
                 uses.push(Use {
                     base,
                     index,
+                    span: expr.span,
                     lenient: otherwise.is_some(),
                     hidden: hidden.clone(),
                     source: None,
@@ -475,7 +532,7 @@ fn bind_names(bind: &ast::Bind, names: &mut Vec<String>) {
 }
 
 /// All plain names that an expression mentions.
-fn names_in(expr: &ast::Expr, names: &mut Vec<String>) {
+pub(in super::super) fn names_in(expr: &ast::Expr, names: &mut Vec<String>) {
     match &*expr.kind {
         ExprKind::Name(name) => names.extend(name.as_plain().map(String::from)),
         ExprKind::Index { base, index, otherwise } => {

@@ -2,11 +2,13 @@
 
 use super::super::Elaborator;
 use super::super::build::Emission;
+use super::super::call::result_span;
 use super::super::env::Env;
-use super::super::errors::{Eval, Reported};
+use super::super::errors::{Eval, Reported, counted};
 use super::super::scalar::{IndexVar, Scalar, ScalarKind};
 use super::super::value::{InstanceRef, PatternValue, Pick, Prior, TensorValue, Value};
 use super::multi_name;
+use crate::diag::Diagnostic;
 use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::graph::ir::DimCondition;
@@ -183,7 +185,7 @@ impl Elaborator<'_> {
             let title = if open > 1 {
                 "a read has at most one `..` whose length is open".to_string()
             } else {
-                format!("{given} positions for {what}, which has {} axes", shape.len())
+                return self.too_many_positions(given, &what, shape.len(), span);
             };
             return self.error("rank", title, span);
         }
@@ -217,6 +219,22 @@ impl Elaborator<'_> {
         Ok(at)
     }
 
+    /// The error for a read of more axes than there are.
+    ///
+    /// # Errors
+    /// Always.
+    pub(super) fn too_many_positions<T>(
+        &mut self,
+        given: usize,
+        what: &str,
+        rank: usize,
+        span: Span,
+    ) -> Eval<T> {
+        let positions = counted(given, "position", "positions");
+        let title = format!("{positions} for {what}, which has {}", counted(rank, "axis", "axes"));
+        self.error("rank", title, span)
+    }
+
     /// The variables of a `..` that index notation has bound; an empty run for anything else.
     fn run_of(&self, env: &Env, ix: &ast::Ix) -> Option<Vec<IndexVar>> {
         let IxKind::Multi(name) = &ix.kind else { return Some(Vec::new()) };
@@ -236,7 +254,8 @@ impl Elaborator<'_> {
 
     /// A position along an axis.
     pub(in super::super) fn position(&mut self, env: &mut Env, expr: &ast::Expr) -> Eval<Scalar> {
-        let value = self.eval(env, expr)?;
+        let help = "an index is bound on the left side of the definition, or by a reducer: `sum[i] x[i]`";
+        let value = self.advising("unknown-name", help, |s| s.eval(env, expr))?;
         let t = self.as_tensor(&value, expr.span)?;
         if t.dtype != DType::I64 || t.rank() != 0 {
             let title = format!("a position is an integer, but this is {}", value.kind_text());
@@ -373,9 +392,20 @@ impl Elaborator<'_> {
             _ => positions.len(),
         };
         let Some(first) = positions.len().checked_sub(wanted) else {
-            let title =
-                format!("this pattern has {wanted} indices, but {} positions are given", positions.len());
-            return self.error("rank", title, span);
+            let title = format!(
+                "this pattern has {}, but {} given",
+                counted(wanted, "index", "indices"),
+                if positions.len() == 1 {
+                    "1 position is".into()
+                } else {
+                    format!("{} positions are", positions.len())
+                }
+            );
+            let diagnostic = Diagnostic::error("rank", title).at(span, "");
+            return Err(self.report(match pattern {
+                PatternValue::Decl { decl, .. } => diagnostic.at(decl.name.span, "declared here"),
+                _ => diagnostic,
+            }));
         };
         let positions = &positions[first..];
         match pattern {
@@ -397,9 +427,10 @@ impl Elaborator<'_> {
                 self.enter(name, decl.span, span)?;
                 let value = self.called_at(span, |s| s.eval_block(&mut env, &decl.body));
                 self.leave();
-                let truth = self.truth(&value?, decl.span)?;
+                let place = result_span(&decl.body);
+                let truth = self.truth(&value?, place)?;
                 if truth.rank() != 0 {
-                    return self.error("rank", "a pattern's body is one truth value", decl.span);
+                    return self.error("rank", "a pattern's body is one truth value", place);
                 }
                 Ok(self.element(&truth, &[], span))
             }
@@ -431,12 +462,14 @@ impl Elaborator<'_> {
                 .as_ref()
                 .is_none_or(|f| f.instance.key.is_some() && f.instance.key == instance.instance.key);
             if !equal {
-                return self.error_help(
-                    "not-equal",
-                    "a run-time index picks among equally built modules, but these differ",
-                    span,
-                    "give all elements of the list the same module and static arguments",
-                );
+                let title = "a run-time index picks among equally built modules, but these differ";
+                let mut diagnostic = Diagnostic::error("not-equal", title)
+                    .at(span, "picked here")
+                    .help("give all elements of the list the same module and static arguments");
+                for different in first.iter().chain([instance]) {
+                    diagnostic = diagnostic.at(different.instance.span, "made here");
+                }
+                return Err(self.report(diagnostic));
             }
             starts.push(instance.instance.weights.0);
             first.get_or_insert_with(|| instance.clone());

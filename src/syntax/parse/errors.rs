@@ -72,6 +72,39 @@ const REDUCERS: &[&str] = &[
     "min",
 ];
 
+/// Operators of other languages, and what is written for them here.
+const FOREIGN_OPERATORS: &[(&str, &str)] = &[
+    ("&&", "write `and`"),
+    ("&", "write `and`"),
+    ("||", "write `or`"),
+    ("|", "write `or`"),
+    ("!", "write `not`"),
+    ("^", "a power is written `**`"),
+];
+
+/// Words of other languages, and what is written for them here.
+const FOREIGN_WORDS: &[(&str, &str)] = &[
+    ("return", "the last expression of a block is its value"),
+    ("class", "a module begins with `module Name(statics) {`"),
+    ("struct", "a module begins with `module Name(statics) {`"),
+    ("def", "a function is written `fn name(x: [..]) -> [..] = …`, an entry of a module `entry name(…)`"),
+    (
+        "function",
+        "a function is written `fn name(x: [..]) -> [..] = …`, an entry of a module `entry name(…)`",
+    ),
+    ("func", "a function is written `fn name(x: [..]) -> [..] = …`, an entry of a module `entry name(…)`"),
+    ("import", "files and libraries are imported by `use`"),
+    ("from", "files and libraries are imported by `use`"),
+    ("var", "a local is made by `let`"),
+    ("const", "a local is made by `let`"),
+    ("while", "`for` repeats a known number of times, `recur` runs over positions"),
+];
+
+/// What is written here for a word of another language.
+pub(in super::super) fn foreign_word(word: &str) -> Option<&'static str> {
+    FOREIGN_WORDS.iter().find(|(w, _)| *w == word).map(|(_, help)| *help)
+}
+
 /// Whether a word is reserved and so no plain name.
 fn is_reserved(word: &str) -> bool {
     RESERVED.contains(&word)
@@ -274,7 +307,24 @@ impl Fault<'_> {
             );
         }
         if found == "." && self.text[end..].starts_with(|c: char| c.is_ascii_digit()) {
-            return Some(bad_number(span).help("a number has digits on both sides of its point: `0.5`"));
+            let whole = at(start, word_end(self.text, end));
+            return Some(bad_number(whole).help("a number has digits on both sides of its point: `0.5`"));
+        }
+        if let Some((_, help)) = FOREIGN_OPERATORS.iter().find(|(op, _)| *op == found) {
+            let error = Diagnostic::error("syntax", format!("there is no operator `{found}`")).at(span, "");
+            return Some(error.help(*help));
+        }
+        if let Some(help) = foreign_word(word) {
+            let error = Diagnostic::error("syntax", format!("there is no `{word}`")).at(word_span, "");
+            return Some(error.help(help));
+        }
+        if found == "=" && before[..word_start].trim_end().ends_with("entry") {
+            let rest = self.text[end..].trim_start();
+            let derived = &rest[..word_end(rest, 0)];
+            if ["step", "backward"].contains(&derived) {
+                let start = self.text.len() - rest.len();
+                return Some(not_derived(derived, at(start, start + derived.len())));
+            }
         }
         if found == "=" && before.ends_with(['+', '-', '*', '/']) {
             let op = &before[before.len() - 1..];
@@ -305,10 +355,6 @@ impl Fault<'_> {
             "//" => "`#` begins a comment; `//` is floor division",
             "/" if after.starts_with('*') => "`#` begins a comment",
             "'" => "strings stand in double quotes",
-            "&&" | "&" => "write `and`",
-            "||" | "|" => "write `or`",
-            "!" => "write `not`",
-            "^" => "a power is written `**`",
             "=" if self.expected.operator => "`==` compares",
             _ if DType::from_name(self.word_before().0).is_some() => {
                 "a scalar tensor is written `f32[]`, `i64[]`"
@@ -329,6 +375,12 @@ fn reducer_alone(word: &str, span: Span) -> Diagnostic {
     Diagnostic::error("reserved-word", format!("`{word}` is a reducer and wants its indices"))
         .at(span, "")
         .help(format!("write `{word}[i] x[i]`, with no blank before `[`"))
+}
+
+fn not_derived(what: &str, span: Span) -> Diagnostic {
+    Diagnostic::error("not-supported", format!("entries cannot be derived by `{what}` yet"))
+        .at(span, "")
+        .help("write the entry out, with its parameters and a body")
 }
 
 fn bad_number(span: Span) -> Diagnostic {

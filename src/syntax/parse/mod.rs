@@ -29,6 +29,7 @@ mod grammar {
     pub(super) struct Grammar;
 }
 
+pub(super) use errors::foreign_word;
 use grammar::{Grammar, Rule};
 
 type Pair<'t> = pest::iterators::Pair<'t, Rule>;

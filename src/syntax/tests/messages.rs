@@ -239,18 +239,18 @@ fn habits_of_other_languages() {
     check(
         "def f() = 3",
         &[
-            "1:1 syntax: expected a declaration, found `def`; a file holds `use`, `module`, `fn`, `pattern` and `model` declarations",
+            "1:1 syntax: expected a declaration, found `def`; a file holds `use`, `module`, `fn`, `pattern` and `model` declarations; a function is written `fn name(x: [..]) -> [..] = …`, an entry of a module `entry name(…)`",
         ],
     );
     check(
         "class M {}",
         &[
-            "1:1 syntax: expected a declaration, found `class`; a file holds `use`, `module`, `fn`, `pattern` and `model` declarations",
+            "1:1 syntax: expected a declaration, found `class`; a file holds `use`, `module`, `fn`, `pattern` and `model` declarations; a module begins with `module Name(statics) {`",
         ],
     );
-    check("fn f() = a && b", &["1:12 syntax: expected an operator, found `&&`; write `and`"]);
-    check("fn f() = !a", &["1:10 syntax: expected an expression, found `!`; write `not`"]);
-    check("fn f() = a ^ b", &["1:12 syntax: expected an operator, found `^`; a power is written `**`"]);
+    check("fn f() = a && b", &["1:12 syntax: there is no operator `&&`; write `and`"]);
+    check("fn f() = !a", &["1:10 syntax: there is no operator `!`; write `not`"]);
+    check("fn f() = a ^ b", &["1:12 syntax: there is no operator `^`; a power is written `**`"]);
     check(
         "fn f() = 'a'",
         &["1:10 syntax: expected an expression, found `'`; strings stand in double quotes"],
