@@ -26,6 +26,7 @@
 //! [`Compiler`] gives a [`Compiled`]: code and signature. Binding [`Weights`] checks and packs them
 //! once and gives a [`Model`], which any number of threads may call at once.
 
+pub mod analysis;
 pub mod cli;
 pub mod codegen;
 pub mod diag;

@@ -13,6 +13,7 @@ const FLOORS: &[&[&str]] = &[
     &["graph"],
     &["sema"],
     &["passes"],
+    &["analysis"],
     &["loops"],
     &["codegen", "runtime"],
     &["driver"],

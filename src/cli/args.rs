@@ -54,6 +54,11 @@ pub enum Command {
         after_help = "Examples:\n  mdlc weights models/gpt2.mdl gpt2.safetensors\n  mdlc weights models/bert.mdl bert.safetensors --map models/maps/bert_pretraining.toml --output renamed.safetensors"
     )]
     Weights(WeightsArgs),
+    /// Say what can be said without running: shapes and cost by module, receptive fields, variance, gradients.
+    #[command(
+        after_help = "Examples:\n  mdlc analyze models/convolution.mdl --model conv1d_layer\n  mdlc analyze models/bert.mdl --model bert_base --dim B=1 --dim T=128 --depth 2 --show modules"
+    )]
+    Analyze(AnalyzeArgs),
     /// Print a completion script for a shell.
     #[command(after_help = "Example:\n  mdlc completions bash > /etc/bash_completion.d/mdlc")]
     Completions {
@@ -271,6 +276,30 @@ pub struct WeightsArgs {
     /// Print the list as JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `analyze`.
+#[derive(Debug, Args)]
+pub struct AnalyzeArgs {
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Only these parts.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub show: Vec<Section>,
+    /// Only modules that at most this many calls lie around; the model itself is at 0.
+    #[arg(long)]
+    pub depth: Option<usize>,
+    /// Print the report as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A part of the report of `analyze`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Section {
+    /// Shapes, parameters and cost of every module instance.
+    Modules,
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {

@@ -1,6 +1,7 @@
 //! The command line. The only place that prints and decides exit codes.
 #![expect(clippy::print_stderr, reason = "this is where the program speaks")]
 
+mod analyze;
 mod args;
 mod compile;
 mod data;
@@ -26,6 +27,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Dump(args) => compile::dump(args),
         Command::Verify(args) => verify::verify(args),
+        Command::Analyze(args) => analyze::analyze(args),
         Command::Weights(args) => weights::weights(args),
         Command::Completions { shell } => {
             let mut script = Vec::new();

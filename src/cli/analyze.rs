@@ -1,0 +1,107 @@
+//! `mdlc analyze`
+
+use super::args::{AnalyzeArgs, Section};
+use super::{compiler, print, print_json};
+use crate::analysis::modules::{ModuleRow, modules};
+use crate::analysis::text::{Align, SizeNames, Table};
+use crate::analysis::{AnalysisError, plain_name};
+use crate::dim::Symbol;
+use crate::driver::{Error, Unit};
+use crate::graph::print::type_text;
+use serde_json::{Value as Json, json};
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+/// Prints what can be said of a model without running it.
+pub fn analyze(args: &AnalyzeArgs) -> Result<ExitCode, Error> {
+    let unit = compiler(&args.model).elaborate_file(&args.model.file)?;
+    let failed =
+        |e: AnalysisError| Error { sources: unit.sources.clone(), diagnostics: vec![e.to_diagnostic()] };
+    let wants = |section: Section| args.show.is_empty() || args.show.contains(&section);
+    let mut report = Report { unit: &unit, depth: args.depth, text: String::new(), json: json!({}) };
+    report.head();
+    if wants(Section::Modules) {
+        report.modules(&modules(&unit.program).map_err(failed)?);
+    }
+    if args.json { print_json(&report.json) } else { print(&report.text) }
+}
+
+/// Both forms of what is shown, as they grow.
+struct Report<'a> {
+    unit: &'a Unit,
+    depth: Option<usize>,
+    text: String,
+    json: Json,
+}
+
+impl Report<'_> {
+    fn head(&mut self) {
+        let signature = &self.unit.program.signature;
+        let dims: Vec<&str> = signature.dims.iter().map(Symbol::name).collect();
+        let _ = writeln!(self.text, "{}", signature.name);
+        for (what, ports) in [("input", &signature.inputs), ("output", &signature.outputs)] {
+            for port in ports {
+                let _ = writeln!(self.text, "  {what:7}{}: {}", port.name, type_text(&port.ty));
+            }
+        }
+        if !dims.is_empty() {
+            let _ = writeln!(self.text, "  free   {}", dims.join(", "));
+        }
+        let port = |p: &crate::graph::ir::Port| json!({ "name": p.name, "type": type_text(&p.ty) });
+        self.json["model"] = json!(signature.name);
+        self.json["dims"] = json!(dims);
+        self.json["inputs"] = signature.inputs.iter().map(port).collect();
+        self.json["outputs"] = signature.outputs.iter().map(port).collect();
+    }
+
+    /// Whether a row at this depth is wanted.
+    fn shows(&self, depth: usize) -> bool {
+        self.depth.is_none_or(|limit| depth <= limit)
+    }
+
+    fn modules(&mut self, rows: &[ModuleRow]) {
+        let program = &self.unit.program;
+        let mut table = Table::new(&[
+            ("module", Align::Left),
+            ("at", Align::Left),
+            ("runs", Align::Right),
+            ("outputs", Align::Left),
+            ("parameters", Align::Right),
+            ("FLOPs", Align::Right),
+            ("transcendental", Align::Right),
+            ("bytes", Align::Right),
+        ]);
+        let sizes = rows.iter().flat_map(|row| &row.outputs).flat_map(|ty| &ty.shape);
+        let names = SizeNames::of(sizes);
+        let mut list = Vec::new();
+        for row in rows.iter().filter(|row| self.shows(row.depth)) {
+            let outputs: Vec<String> = row.outputs.iter().map(type_text).collect();
+            let name = plain_name(program, row.function);
+            let amount =
+                |d: &crate::dim::Dim| if d.is(0) { String::new() } else { names.shorten(&d.to_string()) };
+            table.row([
+                format!("{}{name}", "  ".repeat(row.depth)),
+                row.path.clone(),
+                if row.times.is(1) { String::new() } else { row.times.to_string() },
+                names.shorten(&outputs.join(" ")),
+                amount(&row.parameters),
+                amount(&row.cost.flops),
+                amount(&row.cost.transcendentals),
+                amount(&row.cost.size_bytes),
+            ]);
+            list.push(json!({
+                "module": name,
+                "path": row.path,
+                "depth": row.depth,
+                "runs": row.times.to_string(),
+                "outputs": outputs,
+                "parameters": row.parameters.to_string(),
+                "flops": row.cost.flops.to_string(),
+                "transcendentals": row.cost.transcendentals.to_string(),
+                "bytes": row.cost.size_bytes.to_string(),
+            }));
+        }
+        let _ = write!(self.text, "\nmodules\n{}{}", table.text(2), names.legend(2));
+        self.json["modules"] = json!(list);
+    }
+}
