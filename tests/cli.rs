@@ -108,3 +108,129 @@ fn verify_tells_agreement_from_difference() {
     mdlc().args(["verify", &good, "--bundle"]).arg(bundle(2.0)).assert().code(0);
     mdlc().args(["verify", &good, "--json", "--bundle"]).arg(bundle(2.1)).assert().code(1);
 }
+
+const OPEN: &str = "
+module Open(D) {
+    forward(x: [.., D], mask: bool[B] = true, twice: bool = false) -> (y: [.., D], z: [B]) {
+        let z[b] = if mask[b] { 1.0 } else { 0.0 }
+        (if twice { x + x } else { x }, z)
+    }
+}
+model open = Open(2)
+";
+
+/// The bundle of `OPEN` with an input of rank three and the optional mask.
+fn open_bundle(folder: &Path, y: f32) -> std::path::PathBuf {
+    let path = folder.join("bundle.safetensors");
+    let x = mdlc::Tensor::new([3, 1, 2], vec![1.0_f32; 6]).unwrap();
+    let mask = mdlc::Tensor::new([2], vec![true, false]).unwrap();
+    let (y, z) = (
+        mdlc::Tensor::new([3, 1, 2], vec![y; 6]).unwrap(),
+        mdlc::Tensor::new([2], vec![1.0_f32, 0.0]).unwrap(),
+    );
+    let tensors = [("input.x", &x), ("input.mask", &mask), ("output.y", &y), ("output.z", &z)];
+    mdlc::files::write_tensors(&path, tensors.map(|(name, t)| (name, t.view()))).unwrap();
+    path
+}
+
+#[test]
+fn tensors_decide_open_ranks_and_optional_inputs() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = model(folder.path(), OPEN);
+    let verify = |y: f32, more: &[&str]| {
+        let mut command = mdlc();
+        command.args(["verify", &good, "--bundle"]).arg(open_bundle(folder.path(), y)).args(more);
+        command
+    };
+    verify(1.0, &[]).assert().code(0);
+    verify(2.0, &[]).assert().code(1);
+    verify(2.0, &["--arg", "twice=true"]).assert().code(0);
+    let x = folder.path().join("x.npy");
+    let one = mdlc::Tensor::new([2], vec![1.0_f32; 2]).unwrap();
+    mdlc::files::write_tensors(&x, [("x", one.view())]).unwrap();
+    let run =
+        mdlc().args(["run", &good, "--json", "--input"]).arg(&x).args(["--with", "mask"]).assert().code(0);
+    let value: Value = serde_json::from_slice(&run.get_output().stdout).unwrap();
+    assert_eq!((&value["outputs"][0]["shape"], &value["sizes"]["B"]), (&serde_json::json!([2]), &2.into()));
+    // The mask is drawn all true.
+    assert_eq!(value["outputs"][1]["min"], 1.0);
+    // Too few axes for what is declared.
+    fs::write(&good, OPEN.replace("x: [.., D]", "x: [.., 1, 1, D]").replace("y: [.., D]", "y: [..]"))
+        .unwrap();
+    let shown = mdlc().args(["run", &good, "--input"]).arg(&x).assert().code(1);
+    let text = String::from_utf8(shown.get_output().stderr.clone()).unwrap();
+    assert!(text.contains("`x` has at least 3 axes, the tensor given has 1"), "{text}");
+}
+
+#[test]
+fn verify_tells_what_is_wrong_by_its_exit_code() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = model(folder.path(), OPEN);
+    mdlc().args(["verify", &good, "--bundle", "no-such.safetensors"]).assert().code(3);
+    let bundle = open_bundle(folder.path(), 1.0);
+    mdlc().args(["verify", "no-such.mdl", "--bundle"]).arg(&bundle).assert().code(3);
+    mdlc().args(["verify", &good, "--case", "no-such.json", "--bundle"]).arg(&bundle).assert().code(3);
+    mdlc().args(["verify", &good, "--dim", "Z=3", "--bundle"]).arg(&bundle).assert().code(1);
+    // One case that differs and one without files: the greater code, and both are reported.
+    let table = folder.path().join("table.toml");
+    let case = |name: &str| format!("[[case]]\nname = '{name}'\nfile = '{good}'\n");
+    fs::write(&table, case("absent") + &case("differs")).unwrap();
+    let differs = folder.path().join("differs");
+    fs::create_dir(&differs).unwrap();
+    let (x, y) = (
+        mdlc::Tensor::new([2], vec![1.0_f32; 2]).unwrap(),
+        mdlc::Tensor::new([2], vec![1.5_f32; 2]).unwrap(),
+    );
+    let (mask, z) =
+        (mdlc::Tensor::new([1], vec![true]).unwrap(), mdlc::Tensor::new([1], vec![1.0_f32]).unwrap());
+    let none: [(&str, mdlc::TensorView<'_>); 0] = [];
+    mdlc::files::write_tensors(differs.join("weights.safetensors"), none).unwrap();
+    mdlc::files::write_tensors(differs.join("inputs.safetensors"), [("x", x.view()), ("mask", mask.view())])
+        .unwrap();
+    mdlc::files::write_tensors(differs.join("outputs.safetensors"), [("y", y.view()), ("z", z.view())])
+        .unwrap();
+    let shown = mdlc().args(["verify", "--cases"]).arg(&table).assert().code(3);
+    let text = String::from_utf8(shown.get_output().stdout.clone()).unwrap();
+    assert!(
+        text.contains("FAIL absent") && text.contains("FAIL differs") && text.contains("0 passed, 2 failed"),
+        "{text}"
+    );
+    mdlc().args(["verify", "--only", "differs", "--cases"]).arg(&table).assert().code(1);
+}
+
+#[test]
+fn the_reference_computes_what_native_code_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let outputs = ["native", "reference"].map(|name| {
+        let out = folder.path().join(format!("{name}.safetensors"));
+        let mut command = mdlc();
+        command
+            .args(["run", "models/lstm.mdl", "--model", "lstm", "--set", "I=3", "--set", "H=4", "-o"])
+            .arg(&out);
+        if name == "reference" {
+            command.arg("--reference");
+        }
+        let shown = command.assert().code(0);
+        let text = String::from_utf8(shown.get_output().stdout.clone()).unwrap();
+        assert_eq!(text.contains("evaluated by the reference"), name == "reference", "{text}");
+        assert!(text.contains("sizes        B=2, T=5"), "{text}");
+        mdlc::files::read_tensors(&out).unwrap()
+    });
+    assert!(!outputs[0].is_empty());
+    for (name, native) in &outputs[0] {
+        let reference = &outputs[1][name];
+        assert_eq!(native.shape(), reference.shape());
+        let pairs = native.as_f32().unwrap().iter().zip(reference.as_f32().unwrap());
+        assert!(pairs.into_iter().all(|(a, b)| (a - b).abs() < 1e-5), "{name}");
+    }
+}
+
+#[test]
+fn sizes_that_a_model_refuses_are_not_drawn() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "module M { forward(x: [A, B]) -> (y: [A, B]) { require A == B and A >= 8, \"square\" x } }";
+    let good = model(folder.path(), text);
+    let run = mdlc().args(["run", &good, "--json"]).assert().code(0);
+    let value: Value = serde_json::from_slice(&run.get_output().stdout).unwrap();
+    assert_eq!(value["outputs"][0]["shape"], serde_json::json!([8, 8]));
+}

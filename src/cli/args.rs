@@ -144,6 +144,9 @@ pub struct RunArgs {
     /// Where to write the outputs: `.safetensors`, `.npz`, or `.npy` for a single one.
     #[arg(short, long)]
     pub output: Option<PathBuf>,
+    /// Compute by the reference evaluator, in f64, instead of native code.
+    #[arg(long)]
+    pub reference: bool,
     /// Seed of drawn weights and inputs.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -201,9 +204,12 @@ pub struct VerifyArgs {
     /// The entry.
     #[arg(long, default_value = "forward")]
     pub entry: String,
-    /// A static argument.
+    /// A static argument of the model.
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = pair)]
     pub set: Vec<(String, String)>,
+    /// A static argument of the entry.
+    #[arg(long = "arg", value_name = "NAME=VALUE", value_parser = pair)]
+    pub arg: Vec<(String, String)>,
     /// Fixes a free dimension.
     #[arg(long = "dim", value_name = "NAME=N", value_parser = dimension)]
     pub dims: Vec<(String, i64)>,

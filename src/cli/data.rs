@@ -2,19 +2,16 @@
 
 use super::{plain, warn};
 use crate::diag::Fault;
+use crate::dim::Symbol;
 use crate::driver::Error;
-use crate::dtype::DType;
 use crate::files::rename::{NameMap, Renaming};
 use crate::files::{NamedTensors, read_tensors};
-use crate::graph::ir::Signature;
+use crate::graph::dims::{DimEnv, bind_dims};
+use crate::graph::ir::{Port, Program, Signature};
 use crate::ops::init::{Init, initialise};
-use crate::tensor::Tensor;
+use crate::tensor::{Data, Tensor, TensorError};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::path::Path;
-
-/// The size that a dimension takes where inputs are drawn and nothing fixes it.
-const DRAWN_SIZE: usize = 4;
 
 /// What a map made of a weights file.
 pub struct Mapped {
@@ -67,7 +64,8 @@ pub fn read_weights(path: &Path, map: Option<&Path>) -> Result<(NamedTensors, Op
 pub fn read_inputs(options: &[String]) -> Result<NamedTensors, Error> {
     let mut inputs = NamedTensors::new();
     for option in options {
-        let (name, path) = match option.split_once('=') {
+        // A path may hold `=`: a file of that very name wins.
+        let (name, path) = match option.split_once('=').filter(|_| !Path::new(option).exists()) {
             Some((name, path)) => (Some(name), path),
             None => (None, option.as_str()),
         };
@@ -89,41 +87,84 @@ pub fn read_inputs(options: &[String]) -> Result<NamedTensors, Error> {
     Ok(inputs)
 }
 
-/// Draws the inputs that are not given: floats from a standard normal, integers and truths zero.
-/// Returns what was drawn, in words.
-pub fn draw_inputs(
-    signature: &Signature,
-    inputs: &mut NamedTensors,
-    seed: u64,
-) -> Result<Vec<String>, Error> {
-    let mut sizes: BTreeMap<u32, usize> = BTreeMap::new();
+/// Sizes for the free dimensions that no input decides: small, and different from each other, so that
+/// mixed-up axes show; where the model refuses those, one size for all of them.
+pub fn choose_sizes(program: &Program, inputs: &NamedTensors) -> (DimEnv, Vec<(Symbol, i64)>) {
+    const DIFFERENT: [i64; 5] = [2, 5, 3, 4, 7];
+    const EQUAL: [i64; 5] = [4, 8, 16, 32, 64];
+    let signature = &program.signature;
+    let mut known = DimEnv::new();
     for port in &signature.inputs {
         let Some(tensor) = inputs.get(&port.name) else { continue };
         for (dim, size) in port.ty.shape.iter().zip(tensor.shape()) {
-            if let Some(symbol) = dim.as_symbol() {
-                sizes.insert(symbol.id(), *size);
+            if let (Some(symbol), Ok(size)) = (dim.as_symbol(), i64::try_from(*size)) {
+                known.set(symbol.clone(), size);
             }
         }
     }
+    let open: Vec<&Symbol> = signature.dims.iter().filter(|symbol| known.get(symbol).is_none()).collect();
+    let candidate = |size: &dyn Fn(usize) -> i64| {
+        let chosen: Vec<(Symbol, i64)> =
+            open.iter().enumerate().map(|(k, symbol)| ((*symbol).clone(), size(k))).collect();
+        let mut env = known.clone();
+        chosen.iter().for_each(|(symbol, size)| env.set(symbol.clone(), *size));
+        (env, chosen)
+    };
+    let is_accepted = |env: &DimEnv| {
+        let shape = |port: &Port| match inputs.get(&port.name) {
+            Some(tensor) => Ok(tensor.shape().to_vec()),
+            None => env.shape(&port.ty.shape),
+        };
+        let Ok(shapes) = signature.inputs.iter().map(shape).collect::<Result<Vec<_>, _>>() else {
+            return false;
+        };
+        let shapes: Vec<&[usize]> = shapes.iter().map(Vec::as_slice).collect();
+        bind_dims(signature, &program.checks, &shapes).is_ok()
+    };
+    let first = candidate(&|k| DIFFERENT[k % DIFFERENT.len()]);
+    if open.is_empty() || is_accepted(&first.0) {
+        return first;
+    }
+    let equal = EQUAL.iter().map(|size| candidate(&|_| *size));
+    equal.into_iter().find(|(env, _)| is_accepted(env)).unwrap_or(first)
+}
+
+/// Draws the inputs that are not given. Returns what was drawn, in words.
+pub fn draw_inputs(
+    signature: &Signature,
+    inputs: &mut NamedTensors,
+    sizes: &DimEnv,
+    seed: u64,
+) -> Result<Vec<String>, Error> {
     let mut drawn = Vec::new();
     for port in &signature.inputs {
         if inputs.contains_key(&port.name) {
             continue;
         }
-        let lookup = |s: &crate::dim::Symbol| Some(*sizes.get(&s.id()).unwrap_or(&DRAWN_SIZE) as i64);
-        let shape = port.ty.shape.iter().map(|d| d.eval(&lookup).map(|n| n.max(0) as usize));
-        let shape: Vec<usize> = shape
-            .collect::<Result<_, _>>()
+        let shape = sizes
+            .shape(&port.ty.shape)
             .map_err(|e| plain("size", Fault::Limit, format!("the shape of `{}`: {e}", port.name)))?;
-        let init = if port.ty.dtype.is_float() { Init::Normal(1.0) } else { Init::Fill(0.0) };
-        let failed = |e: String| plain("limit", Fault::Limit, e);
-        let tensor = match port.ty.dtype {
-            DType::F32 | DType::F64 => initialise(&init, port.ty.dtype, &shape, &port.name, seed)
-                .map_err(|e| failed(e.to_string()))?,
-            dtype => Tensor::zeros(dtype, shape.clone()).map_err(|e| failed(e.to_string()))?,
-        };
         drawn.push(format!("{} {} {shape:?}", port.name, port.ty.dtype));
-        inputs.insert(port.name.clone(), tensor);
+        let failed = |e: TensorError| plain("limit", Fault::Limit, format!("`{}`: {e}", port.name));
+        inputs.insert(port.name.clone(), draw(port, shape, seed).map_err(failed)?);
     }
     Ok(drawn)
+}
+
+/// Reals are standard normal, integers 0 and 1 by turns, truths all true, so that ids are in range and
+/// masks hide nothing.
+fn draw(port: &Port, shape: Vec<usize>, seed: u64) -> Result<Tensor, TensorError> {
+    let dtype = port.ty.dtype;
+    if dtype.is_float() {
+        // Apart from the weights, which may have the same names.
+        return initialise(&Init::Normal(1.0), dtype, &shape, &format!("input.{}", port.name), seed);
+    }
+    let (shape, mut data) = Tensor::zeros(dtype, shape)?.into_parts();
+    match &mut data {
+        Data::I64(values) => values.iter_mut().enumerate().for_each(|(k, v)| *v = (k % 2) as i64),
+        Data::I32(values) => values.iter_mut().enumerate().for_each(|(k, v)| *v = (k % 2) as i32),
+        Data::Bool(values) => values.fill(true),
+        Data::F32(_) | Data::F64(_) => {}
+    }
+    Tensor::new(shape, data)
 }

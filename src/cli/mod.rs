@@ -58,6 +58,9 @@ fn print_json(value: &serde_json::Value) -> Result<ExitCode, Error> {
 /// Prints an error to standard error.
 fn report(error: &Error) -> ExitCode {
     warn(&error.sources, &error.diagnostics);
+    if error.diagnostics.iter().any(|d| d.fault == Fault::Internal) {
+        eprintln!("this is a fault of mdlc itself; please report it with the source that shows it");
+    }
     ExitCode::from(error.exit_code())
 }
 

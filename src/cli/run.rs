@@ -1,14 +1,17 @@
 //! `mdlc run`
 
 use super::args::RunArgs;
-use super::data::{Mapped, draw_inputs, read_inputs, read_weights};
+use super::data::{Mapped, choose_sizes, draw_inputs, read_inputs, read_weights};
 use super::{compiler, plain, print, print_json};
-use crate::diag::Fault;
-use crate::driver::Error;
-use crate::files::write_tensors;
+use crate::diag::{Diagnostic, Fault};
+use crate::dim::Symbol;
+use crate::driver::{Error, Unit, reference};
+use crate::files::{NamedTensors, write_tensors};
 use crate::runtime::Weights;
 use crate::tensor::{Data, Tensor};
+use indexmap::IndexMap;
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -16,12 +19,8 @@ use std::time::Instant;
 /// Compiles, binds, calls, and says what came out.
 pub fn run(args: &RunArgs) -> Result<ExitCode, Error> {
     let mut inputs = read_inputs(&args.inputs)?;
-    let mut model_args = args.model.clone();
-    // An optional input that is given need not be announced by --with.
-    let plain_unit = compiler(&model_args).elaborate_file(&model_args.file)?;
-    let omitted = &plain_unit.program.signature.omitted;
-    model_args.with.extend(inputs.keys().filter(|name| omitted.contains(name)).cloned());
-    let mut unit = compiler(&model_args).elaborate_file(&model_args.file)?;
+    let at_hand = inputs.iter().fold(compiler(&args.model), |c, (name, t)| c.given(name, t.shape()));
+    let mut unit = at_hand.elaborate_file(&args.model.file)?;
     let signature = unit.program.signature.clone();
     let known = |name: &String| signature.inputs.iter().any(|p| p.name == *name);
     if let Some(name) = inputs.keys().find(|name| !known(name)) {
@@ -29,13 +28,8 @@ pub fn run(args: &RunArgs) -> Result<ExitCode, Error> {
         let title = format!("the entry has no input `{name}`; its inputs are {}", names.join(", "));
         return Err(plain("unknown-input", Fault::User, title));
     }
-    let drawn = draw_inputs(&signature, &mut inputs, args.seed)?;
-    unit.optimise(None)?;
-    let loops = unit.lower()?;
-    let sources = unit.sources.clone();
-    let at = |d: crate::diag::Diagnostic| Error { sources: sources.clone(), diagnostics: vec![d] };
-    let compiled = unit.generate(loops, false)?;
-    let compile_seconds: f64 = unit.times.iter().map(|(_, t)| t.as_secs_f64()).sum();
+    let (sizes, chosen) = choose_sizes(&unit.program, &inputs);
+    let drawn = draw_inputs(&signature, &mut inputs, &sizes, args.seed)?;
     let (weights, mapped) = match &args.weights {
         Some(path) => {
             let (tensors, mapped) = read_weights(path, args.map.as_deref())?;
@@ -45,56 +39,132 @@ pub fn run(args: &RunArgs) -> Result<ExitCode, Error> {
         }
         None => (Weights::initialised(args.seed), None),
     };
-    let model = compiled.bind(&weights).map_err(|e| at(e.to_diagnostic()))?;
-    let started = Instant::now();
-    let named = signature.inputs.iter().map(|p| (p.name.as_str(), inputs[&p.name].view()));
-    let outputs = model.call(named).map_err(|e| at(e.to_diagnostic()))?;
-    let call_seconds = started.elapsed().as_secs_f64();
+    let computed = if args.reference {
+        by_reference(&unit, &weights, &inputs)
+    } else {
+        natively(&mut unit, &weights, &inputs)
+    };
+    let computed = computed?;
     if let Some(path) = &args.output {
-        let tensors = outputs.iter().map(|(name, tensor)| (name, tensor.view()));
-        write_tensors(path, tensors)?;
+        write_tensors(path, computed.outputs.iter().map(|(name, tensor)| (name, tensor.view())))?;
     }
+    let made_up = MadeUp { sizes: chosen, inputs: drawn };
     if args.json {
-        let one = |(name, tensor): (&str, &Tensor)| {
-            let (low, high, mean) = summary(tensor);
-            json!({ "name": name, "dtype": tensor.dtype(), "shape": tensor.shape(), "min": low, "max": high, "mean": mean })
-        };
-        return print_json(&json!({
-            "model": signature.name,
-            "initialised": args.weights.is_none(),
-            "seed": args.seed,
-            "map": mapped.as_ref().map(Mapped::json),
-            "drawn": drawn,
-            "compile_seconds": compile_seconds,
-            "call_seconds": call_seconds,
-            "outputs": outputs.iter().map(one).collect::<Vec<_>>(),
-        }));
+        print_json(&as_json(args, &signature.name, mapped.as_ref(), &made_up, &computed))
+    } else {
+        print(&as_text(args, &signature.name, mapped.as_ref(), &made_up, &computed))
     }
-    let mut text = format!("{}\n", signature.name);
+}
+
+/// What nobody gave.
+struct MadeUp {
+    sizes: Vec<(Symbol, i64)>,
+    /// Inputs, in words.
+    inputs: Vec<String>,
+}
+
+fn as_json(
+    args: &RunArgs,
+    model: &str,
+    mapped: Option<&Mapped>,
+    made_up: &MadeUp,
+    computed: &Computed,
+) -> serde_json::Value {
+    let one = |(name, tensor): (&String, &Tensor)| {
+        let (low, high, mean) = summary(tensor);
+        json!({ "name": name, "dtype": tensor.dtype(), "shape": tensor.shape(), "min": low, "max": high, "mean": mean })
+    };
+    let sizes: BTreeMap<&str, i64> = made_up.sizes.iter().map(|(s, size)| (s.name(), *size)).collect();
+    json!({
+        "model": model,
+        "backend": if args.reference { "reference" } else { "clif" },
+        "initialised": args.weights.is_none(),
+        "seed": args.seed,
+        "map": mapped.map(Mapped::json),
+        "sizes": sizes,
+        "drawn": made_up.inputs,
+        "compile_seconds": computed.compile_seconds,
+        "call_seconds": computed.call_seconds,
+        "outputs": computed.outputs.iter().map(one).collect::<Vec<_>>(),
+    })
+}
+
+fn as_text(
+    args: &RunArgs,
+    model: &str,
+    mapped: Option<&Mapped>,
+    made_up: &MadeUp,
+    computed: &Computed,
+) -> String {
+    let mut text = format!("{model}\n");
     if args.weights.is_none() {
         let _ = writeln!(text, "  weights      declared initialisers, seed {}", args.seed);
     }
-    if let Some(mapped) = &mapped {
+    if let Some(mapped) = mapped {
         let _ = writeln!(text, "  map          {}", mapped.summary());
     }
-    for input in &drawn {
+    if !made_up.sizes.is_empty() {
+        let sizes: Vec<String> =
+            made_up.sizes.iter().map(|(s, size)| format!("{}={size}", s.name())).collect();
+        let _ = writeln!(text, "  sizes        {} (fix them with --dim)", sizes.join(", "));
+    }
+    for input in &made_up.inputs {
         let _ = writeln!(text, "  drawn        {input}, seed {}", args.seed);
     }
-    for (name, tensor) in outputs.iter() {
+    for (name, tensor) in &computed.outputs {
         let (low, high, mean) = summary(tensor);
         let (dtype, shape) = (tensor.dtype(), tensor.shape());
         let _ = writeln!(text, "  {name}: {dtype} {shape:?}  min {low:.6}  mean {mean:.6}  max {high:.6}");
     }
-    let _ = writeln!(
-        text,
-        "  compiled in {:.1} ms, called in {:.3} ms",
-        compile_seconds * 1e3,
-        call_seconds * 1e3
-    );
+    let (compiled, called) = (computed.compile_seconds * 1e3, computed.call_seconds * 1e3);
+    let _ = if args.reference {
+        writeln!(text, "  elaborated in {compiled:.1} ms, evaluated by the reference in {called:.3} ms")
+    } else {
+        writeln!(text, "  compiled in {compiled:.1} ms, called in {called:.3} ms")
+    };
     if let Some(path) = &args.output {
         let _ = writeln!(text, "  wrote        {}", path.display());
     }
-    print(&text)
+    text
+}
+
+/// What a call gives, and how long it took.
+struct Computed {
+    outputs: IndexMap<String, Tensor>,
+    compile_seconds: f64,
+    call_seconds: f64,
+}
+
+/// Seconds of all stages so far.
+fn seconds(unit: &Unit) -> f64 {
+    unit.times.iter().map(|(_, time)| time.as_secs_f64()).sum()
+}
+
+fn natively(unit: &mut Unit, weights: &Weights, inputs: &NamedTensors) -> Result<Computed, Error> {
+    unit.optimise(None)?;
+    let loops = unit.lower()?;
+    let compiled = unit.generate(loops, false)?;
+    let compile_seconds = seconds(unit);
+    let at = |diagnostic: Diagnostic| Error { sources: unit.sources.clone(), diagnostics: vec![diagnostic] };
+    let model = compiled.bind(weights).map_err(|e| at(e.to_diagnostic()))?;
+    let started = Instant::now();
+    let ports = compiled.signature().inputs.iter();
+    let named = ports.map(|p| (p.name.as_str(), inputs[&p.name].view()));
+    let outputs = model.call(named).map_err(|e| at(e.to_diagnostic()))?;
+    let call_seconds = started.elapsed().as_secs_f64();
+    Ok(Computed { outputs: outputs.into_tensors(), compile_seconds, call_seconds })
+}
+
+fn by_reference(unit: &Unit, weights: &Weights, inputs: &NamedTensors) -> Result<Computed, Error> {
+    let at = |diagnostic: Diagnostic| Error { sources: unit.sources.clone(), diagnostics: vec![diagnostic] };
+    let signature = &unit.program.signature;
+    let weights = weights.ordered(signature).map_err(|e| at(e.to_diagnostic()))?;
+    let given: Vec<Tensor> = signature.inputs.iter().map(|p| inputs[&p.name].clone()).collect();
+    let started = Instant::now();
+    let outputs = reference(&unit.program, &given, &weights).map_err(|diagnostic| at(*diagnostic))?;
+    let call_seconds = started.elapsed().as_secs_f64();
+    let outputs = signature.outputs.iter().map(|port| port.name.clone()).zip(outputs).collect();
+    Ok(Computed { outputs, compile_seconds: seconds(unit), call_seconds })
 }
 
 /// Least, greatest and mean element; NaN of nothing.

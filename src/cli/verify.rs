@@ -11,12 +11,12 @@ use crate::driver::table::{Call, CaseFile, Table};
 use crate::files::{NamedTensors, read_tensors};
 use indicatif::ProgressBar;
 use serde_json::json;
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Verifies one case or a table of them; exit code 1 if anything differs.
+/// Verifies one case or a table of them. The exit code is 1 if anything differs; where a case cannot be
+/// tried, it is the greatest of the codes that say why.
 pub fn verify(args: &VerifyArgs) -> Result<ExitCode, Error> {
     let backends = match args.backend {
         None => vec![Backend::Reference, Backend::Clif],
@@ -43,7 +43,11 @@ pub fn verify(args: &VerifyArgs) -> Result<ExitCode, Error> {
         r.as_ref().is_ok_and(|all| all.iter().all(|c| c.failure.is_none()))
     };
     let passed = results.iter().filter(|(_, r)| passes(r)).count();
-    let code = if passed == results.len() { ExitCode::SUCCESS } else { ExitCode::from(1) };
+    let codes = results.iter().map(|(_, result)| match result {
+        Ok(comparisons) => u8::from(comparisons.iter().any(|c| c.failure.is_some())),
+        Err(error) => error.exit_code(),
+    });
+    let code = ExitCode::from(codes.max().unwrap_or(0));
     if args.json {
         let one = |(name, result): &(String, Result<Vec<Comparison>, Error>)| match result {
             Ok(comparisons) => json!({ "case": name, "passed": passes(result), "outputs": comparisons }),
@@ -127,27 +131,18 @@ fn single_check(args: &VerifyArgs) -> Result<Check, Error> {
         ));
     }
     let default = Tolerance { rtol: args.rtol, atol: args.atol };
-    let file: CaseFile = match &args.case {
-        Some(path) => serde_json::from_str(&crate::driver::read_source(path)?)
-            .map_err(|e| plain("bad-case", Fault::User, format!("`{}`: {e}", path.display())))?,
-        None => CaseFile::default(),
-    };
-    let tolerance = |rtol: Option<f64>, atol: Option<f64>| Tolerance {
-        rtol: rtol.unwrap_or(0.0),
-        atol: atol.unwrap_or(0.0),
-    };
-    let tolerances: BTreeMap<String, Tolerance> =
-        file.outputs.into_iter().map(|(name, o)| (name, tolerance(o.rtol, o.atol))).collect();
+    let file = args.case.as_deref().map(CaseFile::read).transpose()?.unwrap_or_default();
     Ok(Check {
         file: args.file.clone().unwrap_or_default(),
         model: args.model.clone(),
         set: args.set.clone(),
+        arguments: args.arg.clone(),
         dims: args.dims.clone(),
         calls: vec![Call { entry: Some(args.entry.clone()), ..Call::default() }],
         weights,
         inputs,
         expected,
-        tolerances,
+        tolerances: file.tolerances(),
         default,
     })
 }

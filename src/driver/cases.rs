@@ -6,15 +6,11 @@
 
 use super::compare::{Comparison, Tolerance, compare};
 use super::table::{Call, Case, CaseFile, expression};
-use super::{Compiler, Error, Unit};
+use super::{Compiler, Error, Unit, reference};
 use crate::diag::{Diagnostic, Fault};
-use crate::dtype::DType;
 use crate::files::{NamedTensors, read_tensors};
-use crate::graph::dims::bind_dims;
-use crate::graph::eval::{Mode, evaluate};
-use crate::graph::ir::{Signature, Weight};
 use crate::runtime::Weights;
-use crate::tensor::{Data, Tensor};
+use crate::tensor::Tensor;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -36,6 +32,8 @@ pub struct Check {
     pub model: Option<String>,
     /// Static arguments, as expressions.
     pub set: Vec<(String, String)>,
+    /// Static arguments of every entry called, as expressions.
+    pub arguments: Vec<(String, String)>,
     /// Fixed dimensions.
     pub dims: Vec<(String, i64)>,
     /// Calls.
@@ -70,29 +68,22 @@ impl Check {
     /// Files that cannot be read.
     pub fn of_case(case: &Case, base: &Path) -> Result<Check, Error> {
         let folder = case.folder(base);
-        let read =
-            |name: &str| read_tensors(folder.join(name)).map_err(|error| Error::plain(error.to_diagnostic()));
+        let read = |name: &str| Ok::<_, Error>(read_tensors(folder.join(name))?);
         let set = case.args.iter().map(|(name, value)| Ok((name.clone(), expression(value)?)));
         let set = set.collect::<Result<_, String>>().map_err(|e| user("bad-table", e))?;
-        let file: CaseFile = match std::fs::read_to_string(folder.join("case.json")) {
-            Ok(text) => serde_json::from_str(&text).map_err(|e| user("bad-case", e.to_string()))?,
-            Err(_) => CaseFile::default(),
-        };
-        let mut tolerances = BTreeMap::new();
-        for (name, output) in file.outputs {
-            let tolerance = Tolerance { rtol: output.rtol.unwrap_or(0.0), atol: output.atol.unwrap_or(0.0) };
-            tolerances.insert(name, tolerance);
-        }
+        let about = folder.join("case.json");
+        let file = if about.exists() { CaseFile::read(&about)? } else { CaseFile::default() };
         Ok(Check {
             file: case.file.clone(),
             model: case.model.clone(),
             set,
+            arguments: Vec::new(),
             dims: case.dims.iter().map(|(n, v)| (n.clone(), *v)).collect(),
             calls: case.calls(),
             weights: read("weights.safetensors")?,
             inputs: read("inputs.safetensors")?,
             expected: read("outputs.safetensors")?,
-            tolerances,
+            tolerances: file.tolerances(),
             default: Tolerance { rtol: 1e-5, atol: 1e-6 },
         })
     }
@@ -127,6 +118,9 @@ impl Check {
         for (name, value) in &self.set {
             compiler = compiler.set(name, value);
         }
+        for (name, value) in &self.arguments {
+            compiler = compiler.argument(name, value);
+        }
         for (name, value) in &call.set {
             compiler = compiler.argument(name, expression(value).map_err(|e| user("bad-table", e))?);
         }
@@ -138,12 +132,12 @@ impl Check {
     /// # Errors
     /// Whatever is wrong with the model, and tensors that are missing.
     pub fn prepare(&self, call: &Call) -> Result<Prepared, Error> {
-        let compiler = self.compiler(call)?;
-        // The entry's parameters decide which tensors are passed; optional ones must be named.
         let tensor_of = |name: &str| call.inputs.get(name).map_or(name, String::as_str).to_string();
-        let (compiler, plain) = self.ranked(compiler, &tensor_of)?;
-        let given = plain.omitted.iter().filter(|name| self.inputs.contains_key(&tensor_of(name)));
-        let compiler = given.fold(compiler, Compiler::with);
+        // Tensors that the call takes under another name, then all others under their own.
+        let renamed = call.inputs.iter().filter_map(|(name, of)| Some((name, self.inputs.get(of)?)));
+        let own = self.inputs.iter().filter(|(name, _)| !call.inputs.contains_key(*name));
+        let at_hand = renamed.chain(own);
+        let compiler = at_hand.fold(self.compiler(call)?, |c, (name, t)| c.given(name, t.shape()));
         let unit = compiler.elaborate_file(&self.file)?;
         let mut inputs = Vec::new();
         for port in &unit.program.signature.inputs {
@@ -153,7 +147,8 @@ impl Check {
             })?;
             inputs.push((name, tensor.clone()));
         }
-        let weights = self.weights_of(&unit.program.signature)?;
+        let weights = Weights::from_tensors(self.weights.clone()).ordered(&unit.program.signature);
+        let weights = weights.map_err(|e| with_sources(&unit.sources, e.to_diagnostic()))?;
         Ok(Prepared { unit, inputs, weights })
     }
 
@@ -169,12 +164,8 @@ impl Check {
         let inputs: Vec<Tensor> = inputs.into_iter().map(|(_, tensor)| tensor).collect();
         let mut results: Vec<(&'static str, Vec<Tensor>)> = Vec::new();
         if backends.contains(&Backend::Reference) {
-            let shapes: Vec<&[usize]> = inputs.iter().map(Tensor::shape).collect();
-            let program = &unit.program;
-            let dims = bind_dims(&program.signature, &program.checks, &shapes)
-                .map_err(|e| with_sources(&unit.sources, e.to_diagnostic()))?;
-            let outputs = evaluate(program, &inputs, &weights, &dims, Mode::F64)
-                .map_err(|e| with_sources(&unit.sources, e.to_diagnostic()))?;
+            let outputs = reference(&unit.program, &inputs, &weights)
+                .map_err(|diagnostic| with_sources(&unit.sources, *diagnostic))?;
             results.push(("reference", outputs));
         }
         let signature = unit.program.signature.clone();
@@ -198,57 +189,10 @@ impl Check {
                 };
                 produced.insert(name.clone());
                 let allowed = self.tolerances.get(name).copied().unwrap_or(self.default);
-                comparisons.push(compare(name, backend, &narrowed(got, port.ty.dtype), want, allowed));
+                comparisons.push(compare(name, backend, &got, want, allowed));
             }
         }
         Ok(comparisons)
-    }
-
-    /// Elaborates, giving the tensor's shape wherever the rank of an input is open.
-    fn ranked(
-        &self,
-        mut compiler: Compiler,
-        tensor_of: &dyn Fn(&str) -> String,
-    ) -> Result<(Compiler, Signature), Error> {
-        let mut known = BTreeSet::new();
-        loop {
-            let error = match compiler.elaborate_file(&self.file) {
-                Ok(unit) => return Ok((compiler, unit.program.signature)),
-                Err(error) => error,
-            };
-            let open = error.diagnostics.iter().find(|d| d.code == "unknown-rank");
-            let name = open.and_then(|d| d.title.split('`').nth(1)).unwrap_or_default().to_string();
-            match self.inputs.get(&tensor_of(&name)) {
-                Some(tensor) if known.insert(name.clone()) => {
-                    compiler = compiler.shape(name, tensor.shape().iter().map(ToString::to_string));
-                }
-                _ => return Err(error),
-            }
-        }
-    }
-
-    fn weights_of(&self, signature: &Signature) -> Result<Vec<Tensor>, Error> {
-        let find = |weight: &Weight| {
-            let mut names = std::iter::once(&weight.path).chain(&weight.aliases);
-            names.find_map(|name| self.weights.get(name)).cloned().ok_or_else(|| {
-                user("missing-weight", format!("the weights hold no tensor `{}`", weight.path))
-            })
-        };
-        signature.weights.iter().map(find).collect()
-    }
-}
-
-/// The reference gives f64 where f32 is declared; it is compared as what is declared.
-fn narrowed(tensor: Tensor, declared: DType) -> Tensor {
-    if declared != DType::F32 || tensor.dtype() != DType::F64 {
-        return tensor;
-    }
-    match tensor.into_parts() {
-        (shape, Data::F64(values)) => {
-            let values: Vec<f32> = values.into_iter().map(|v| v as f32).collect();
-            Tensor::new(shape, values).expect("invariant: as many elements as before")
-        }
-        (shape, data) => Tensor::new(shape, data).expect("invariant: the same tensor"),
     }
 }
 

@@ -2,7 +2,10 @@
 
 pub mod cases;
 pub mod compare;
+mod reference;
 pub mod table;
+
+pub use reference::reference;
 
 use crate::diag::{Diagnostic, Fault, render_plain};
 use crate::files::FileError;
@@ -147,6 +150,13 @@ impl Compiler {
         axes: impl IntoIterator<Item = S>,
     ) -> Self {
         self.request.shapes.push((name.into(), axes.into_iter().map(Into::into).collect()));
+        self
+    }
+
+    /// A tensor of this shape is at hand for an input: an optional one is then given, and an open
+    /// rank is decided. Names that the entry does not have are passed over.
+    pub fn given(mut self, name: impl Into<String>, shape: &[usize]) -> Self {
+        self.request.given.push((name.into(), shape.to_vec()));
         self
     }
 

@@ -4,6 +4,9 @@
 //! `weights.safetensors`, `inputs.safetensors`, `outputs.safetensors` and optionally `case.json`
 //! with the tolerance of each output, and says which model computes it and how names differ.
 
+use super::compare::Tolerance;
+use super::{Error, read_source};
+use crate::diag::Diagnostic;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -72,6 +75,27 @@ pub struct ExpectedOutput {
     pub rtol: Option<f64>,
     /// Absolute tolerance.
     pub atol: Option<f64>,
+}
+
+impl CaseFile {
+    /// Reads a `case.json`.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or that is not of this form.
+    pub fn read(path: &Path) -> Result<CaseFile, Error> {
+        serde_json::from_str(&read_source(path)?).map_err(|error| {
+            Error::plain(Diagnostic::error("bad-case", format!("`{}`: {error}", path.display())))
+        })
+    }
+
+    /// Tolerances by expected tensor; what is not said is zero.
+    pub fn tolerances(&self) -> BTreeMap<String, Tolerance> {
+        let of = |output: &ExpectedOutput| Tolerance {
+            rtol: output.rtol.unwrap_or(0.0),
+            atol: output.atol.unwrap_or(0.0),
+        };
+        self.outputs.iter().map(|(name, output)| (name.clone(), of(output))).collect()
+    }
 }
 
 impl Case {

@@ -7,6 +7,7 @@ use crate::files::{FileError, read_tensors};
 use crate::graph::ir::Signature;
 use crate::tensor::Tensor;
 use indexmap::IndexMap;
+use std::borrow::Cow;
 use std::path::Path;
 
 /// The tensors a model is bound to.
@@ -60,6 +61,18 @@ impl Weights {
     /// [`BindError::Init`] where a weight that is to be drawn cannot be.
     pub fn differences(&self, signature: &Signature) -> Result<Vec<WeightFault>, BindError> {
         resolve(signature, self).map(|resolved| resolved.faults)
+    }
+
+    /// The tensor of each weight of a signature, in order; those that are drawn included.
+    ///
+    /// # Errors
+    /// [`BindError`]: all differences between these weights and the signature's.
+    pub fn ordered(&self, signature: &Signature) -> Result<Vec<Tensor>, BindError> {
+        let resolved = resolve(signature, self)?;
+        if !resolved.faults.is_empty() {
+            return Err(BindError::Weights { model: signature.name.clone(), faults: resolved.faults });
+        }
+        Ok(resolved.tensors.into_iter().map(Cow::into_owned).collect())
     }
 
     /// Adds a tensor, or replaces the one of that name.

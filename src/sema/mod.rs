@@ -59,6 +59,10 @@ pub struct Request {
     pub with: Vec<String>,
     /// Shapes of inputs, `x=B,T,24`; needed where the rank is not declared.
     pub shapes: Vec<(String, Vec<String>)>,
+    /// Shapes of tensors that are at hand, by input. An optional input among them is given, and where
+    /// the rank of an input is open, its tensor decides the open axes. Names that the entry does not
+    /// have are passed over: tensors may be at hand for several entries.
+    pub given: Vec<(String, Vec<usize>)>,
     /// Static parameters of the entry, as expressions.
     pub arguments: Vec<(String, String)>,
 }

@@ -324,14 +324,16 @@ impl Elaborator<'_> {
                     );
                 }
             };
-            let given = request.shapes.iter().find(|(n, _)| n == name).map(|(_, s)| s);
-            if param.default.is_some() && !request.with.iter().any(|w| w == name) && given.is_none() {
+            let written = request.shapes.iter().find(|(n, _)| n == name).map(|(_, s)| s);
+            let at_hand = request.given.iter().find(|(n, _)| n == name).map(|(_, s)| s.as_slice());
+            let is_given = request.with.iter().any(|w| w == name) || written.is_some() || at_hand.is_some();
+            if param.default.is_some() && !is_given {
                 omitted.push(name.to_string());
                 continue;
             }
-            let shape = match given {
+            let shape = match written {
                 Some(texts) => self.given_shape(env, texts, param.span)?,
-                None => self.root_shape(env, ty, name)?,
+                None => self.root_shape(env, ty, name, at_hand)?,
             };
             if shape.len() > MAX_RANK {
                 return self.error("rank", format!("a tensor may have {MAX_RANK} axes"), param.span);
@@ -383,10 +385,49 @@ impl Elaborator<'_> {
         Ok(())
     }
 
-    fn root_shape(&mut self, env: &mut Env, ty: &ast::TensorType, name: &str) -> Eval<Vec<Dim>> {
+    /// The declared shape of an input; the tensor at hand, if there is one, decides the axes that `..`
+    /// leaves open.
+    fn root_shape(
+        &mut self,
+        env: &mut Env,
+        ty: &ast::TensorType,
+        name: &str,
+        at_hand: Option<&[usize]>,
+    ) -> Eval<Vec<Dim>> {
+        let open = ty.axes.iter().position(|axis| is_open(env, axis));
+        let (Some(open), Some(sizes)) = (open, at_hand) else {
+            return self.root_axes(env, &ty.axes, name, &ty.axes);
+        };
+        let mut shape = self.root_axes(env, &ty.axes[..open], name, &ty.axes)?;
+        let after = self.root_axes(env, &ty.axes[open + 1..], name, &ty.axes)?;
+        let span = ty.axes[open].span;
+        let end = sizes.len().checked_sub(after.len()).filter(|end| *end >= shape.len());
+        let Some(end) = end else {
+            let (least, found) = (shape.len() + after.len(), sizes.len());
+            let title = format!("`{name}` has at least {least} axes, the tensor given has {found}");
+            return self.error("rank", title, span);
+        };
+        for size in &sizes[shape.len()..end] {
+            let size = i64::try_from(*size)
+                .map_err(|_| Reported)
+                .or_else(|Reported| self.error("size", format!("an axis of `{name}` is too long"), span))?;
+            shape.push(self.size_of(&Value::int(size), span)?);
+        }
+        shape.extend(after);
+        Ok(shape)
+    }
+
+    /// The sizes of some of the axes of a declaration, `all` of which are shown where one is open.
+    fn root_axes(
+        &mut self,
+        env: &mut Env,
+        axes: &[ast::Axis],
+        name: &str,
+        all: &[ast::Axis],
+    ) -> Eval<Vec<Dim>> {
         let mut shape = Vec::new();
-        for axis in &ty.axes {
-            self.root_axis(env, axis, name, &ty.axes, &mut shape)?;
+        for axis in axes {
+            self.root_axis(env, axis, name, all, &mut shape)?;
         }
         Ok(shape)
     }
@@ -432,8 +473,7 @@ impl Elaborator<'_> {
                 shape.push(self.sized(product, axis.span)?);
             }
             ast::AxisKind::Multi(multi) => {
-                let list = multi.as_ref().and_then(ast::Name::as_plain).and_then(|n| env.local_or_static(n));
-                if let Some(Value::List(items)) = list.map(|b| b.value.clone()) {
+                if let Some(items) = spelled(env, multi.as_ref()) {
                     for item in items.iter() {
                         shape.push(self.size_of(item, axis.span)?);
                     }
@@ -587,6 +627,19 @@ impl Elaborator<'_> {
         }
         Ok(())
     }
+}
+
+/// The sizes that a static list spells for `..name`.
+fn spelled(env: &Env, multi: Option<&ast::Name>) -> Option<Arc<Vec<Value>>> {
+    match env.local_or_static(multi?.as_plain()?).map(|b| b.value.clone()) {
+        Some(Value::List(items)) => Some(items),
+        _ => None,
+    }
+}
+
+/// Whether an axis stands for any number of axes.
+fn is_open(env: &Env, axis: &ast::Axis) -> bool {
+    matches!(&axis.kind, ast::AxisKind::Multi(multi) if spelled(env, multi.as_ref()).is_none())
 }
 
 fn input_port(input: Input) -> Port {
