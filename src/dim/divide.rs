@@ -16,9 +16,9 @@ impl Dim {
         if rest == Dim::ZERO || constants {
             return Ok(quotient);
         }
-        if let Some((inner, first)) = nested_quotient(&rest, divisor) {
-            // (x // m) // n == x // (m * n) for positive m and n.
-            return quotient.add(&inner.floor_div(&first.mul(divisor)?)?);
+        if let Some((inner, first, offset)) = nested_quotient(&rest, divisor) {
+            let whole = inner.add(&first.mul(&offset)?)?;
+            return quotient.add(&whole.floor_div(&first.mul(divisor)?)?);
         }
         quotient.add(&rest.opaque_quotient(divisor))
     }
@@ -130,12 +130,18 @@ fn monomial_div(a: &Monomial, b: &Monomial) -> Option<Monomial> {
     Some(result)
 }
 
-/// `rest == inner // first` with both divisors positive constants.
-fn nested_quotient<'a>(rest: &'a Dim, divisor: &Dim) -> Option<(&'a Dim, &'a Dim)> {
-    let [(monomial, 1)] = rest.terms() else { return None };
+/// `rest == inner // first + offset` with both divisors positive constants. Then
+/// `rest // divisor == (inner + offset * first) // (first * divisor)`, so that the sizes of maps
+/// halved again and again with padding stay quotients of one size.
+fn nested_quotient<'a>(rest: &'a Dim, divisor: &Dim) -> Option<(&'a Dim, &'a Dim, Dim)> {
+    let (monomial, offset) = match rest.terms() {
+        [(monomial, 1)] => (monomial, 0),
+        [(one, offset), (monomial, 1)] if one.is_empty() => (monomial, *offset),
+        _ => return None,
+    };
     let [(Atom::FloorDiv(inner, first), 1)] = monomial.as_slice() else { return None };
     let positive = |d: &Dim| d.as_const().is_some_and(|v| v > 0);
-    (positive(first) && positive(divisor)).then_some((inner, first))
+    (positive(first) && positive(divisor)).then(|| (inner, first, Dim::from(offset)))
 }
 
 /// Floored quotient and remainder; `None` on overflow or a zero divisor.

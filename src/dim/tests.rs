@@ -37,6 +37,22 @@ fn nested_divisions_merge() {
 }
 
 #[test]
+fn sizes_halved_with_padding_stay_one_quotient() {
+    let h = sym("H", 0);
+    let halved = |d: &Dim| d.add(&k(1)).unwrap().floor_div(&k(2)).unwrap();
+    let eighth = halved(&halved(&halved(&h)));
+    assert_eq!(eighth.to_string(), "((H + 7)//8)");
+    let shrunk = h.sub(&k(3)).unwrap().floor_div(&k(2)).unwrap().sub(&k(2)).unwrap();
+    let third = shrunk.floor_div(&k(3)).unwrap();
+    for size in 0..40 {
+        let steps = (0..3).fold(size, |n, _| (n + 1i64).div_euclid(2));
+        assert_eq!(eighth.eval(&|_| Some(size)), Ok(steps));
+        let expected = ((size - 3i64).div_euclid(2) - 2).div_euclid(3);
+        assert_eq!(third.eval(&|_| Some(size)), Ok(expected));
+    }
+}
+
+#[test]
 fn floored_like_the_language() {
     for a in -9i64..=9 {
         for b in [-4i64, -3, -1, 1, 3, 4] {
