@@ -108,7 +108,10 @@ pub fn compile(args: &CompileArgs) -> Result<ExitCode, Error> {
     let params: Vec<_> = signature.weights.iter().filter(|w| !w.buffer).collect();
     let count = params.iter().try_fold(Dim::ZERO, |sum, w| sum.add(&Dim::product(&w.ty.shape)?));
     let count = count.map_or_else(|e| e.to_string(), |d| d.to_string());
-    let flops = cost.map_or_else(|e| e.to_string(), |c| c.flops.to_string());
+    let (flops, multiply_adds) = match cost {
+        Ok(cost) => (cost.flops.to_string(), cost.multiply_adds.to_string()),
+        Err(error) => (error.to_string(), error.to_string()),
+    };
     let ports = |ports: &[Port]| -> Vec<(String, String)> {
         ports.iter().map(|p| (p.name.clone(), type_text(&p.ty))).collect()
     };
@@ -127,6 +130,7 @@ pub fn compile(args: &CompileArgs) -> Result<ExitCode, Error> {
             "weights": signature.weights.len(),
             "parameters": count,
             "flops": flops,
+            "multiply_adds": multiply_adds,
             "arena_bytes": plan.entry_bytes.to_string(),
             "functions": compiled.functions().len(),
             "clif_instructions": insts,
@@ -150,6 +154,7 @@ pub fn compile(args: &CompileArgs) -> Result<ExitCode, Error> {
     }
     let _ = writeln!(text, "  parameters   {count} in {} tensors", params.len());
     let _ = writeln!(text, "  FLOPs        {flops}");
+    let _ = writeln!(text, "  multiply-adds  {multiply_adds}");
     let _ = writeln!(text, "  arena        {} bytes", plan.entry_bytes);
     let functions = compiled.functions().len();
     let _ = writeln!(text, "  code         {bytes} bytes, {insts} CLIF instructions, {functions} functions");

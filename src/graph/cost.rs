@@ -11,6 +11,7 @@ use super::ir::{Axis, Graph, Index, MatMul, Op, Program, TensorType};
 use crate::dim::{Dim, DimError};
 use crate::ops::cost::{ScalarCost, binary_cost_flops, unary_cost_flops};
 use crate::ops::reduce::Reducer;
+use crate::ops::scalar::BinaryOp;
 use petgraph::stable_graph::NodeIndex;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -21,6 +22,9 @@ pub struct Cost {
     /// # Units
     /// FLOPs, as defined in [`crate::ops::cost`].
     pub flops: Dim,
+    /// Points of sums of products: what papers give as the multiply-adds (or MACs) of a network.
+    /// They are also among the FLOPs, as two each.
+    pub multiply_adds: Dim,
     /// Evaluations of functions that are computed by polynomials.
     pub transcendentals: Dim,
     /// # Units
@@ -30,7 +34,12 @@ pub struct Cost {
 
 impl Cost {
     /// No cost.
-    pub const ZERO: Cost = Cost { flops: Dim::ZERO, transcendentals: Dim::ZERO, size_bytes: Dim::ZERO };
+    pub const ZERO: Cost = Cost {
+        flops: Dim::ZERO,
+        multiply_adds: Dim::ZERO,
+        transcendentals: Dim::ZERO,
+        size_bytes: Dim::ZERO,
+    };
 
     /// Both after another.
     ///
@@ -39,6 +48,7 @@ impl Cost {
     pub fn add(&self, other: &Cost) -> Result<Cost, DimError> {
         Ok(Cost {
             flops: self.flops.add(&other.flops)?,
+            multiply_adds: self.multiply_adds.add(&other.multiply_adds)?,
             transcendentals: self.transcendentals.add(&other.transcendentals)?,
             size_bytes: self.size_bytes.add(&other.size_bytes)?,
         })
@@ -51,6 +61,7 @@ impl Cost {
     pub fn repeat(&self, times: &Dim) -> Result<Cost, DimError> {
         Ok(Cost {
             flops: self.flops.mul(times)?,
+            multiply_adds: self.multiply_adds.mul(times)?,
             transcendentals: self.transcendentals.mul(times)?,
             size_bytes: self.size_bytes.mul(times)?,
         })
@@ -156,8 +167,19 @@ fn index_flops(index: &Index, split: bool) -> Result<Cost, DimError> {
         Reducer::Any | Reducer::All => 0,
         _ => i64::from(index.exprs.dtype(index.body).is_float()),
     };
-    let combine = Cost { flops: Dim::from(combine), ..Cost::ZERO };
+    let product = reduce.reducer == Reducer::Sum && is_product(&index.exprs, index.body);
+    let combine =
+        Cost { flops: Dim::from(combine), multiply_adds: Dim::from(i64::from(product)), ..Cost::ZERO };
     inner.add(&combine)?.repeat(&all)?.add(&once.repeat(&outer)?)
+}
+
+/// Whether an expression multiplies two floats neither of which is a literal.
+fn is_product(exprs: &Exprs, id: ExprId) -> bool {
+    let factor = |id: ExprId| !matches!(exprs.get(id), Expr::Const(_));
+    match exprs.get(id) {
+        Expr::Binary(BinaryOp::Mul, a, b) => exprs.dtype(id).is_float() && factor(*a) && factor(*b),
+        _ => false,
+    }
 }
 
 /// One evaluation of every expression that the roots reach and `counted` accepts.
@@ -173,11 +195,7 @@ fn scalars(exprs: &Exprs, roots: &[ExprId], counted: &dyn Fn(ExprId) -> bool) ->
         sum.flops += cost.flops;
         sum.transcendentals += cost.transcendentals;
     }
-    Ok(Cost {
-        flops: Dim::from(sum.flops),
-        transcendentals: Dim::from(sum.transcendentals),
-        size_bytes: Dim::ZERO,
-    })
+    Ok(Cost { flops: Dim::from(sum.flops), transcendentals: Dim::from(sum.transcendentals), ..Cost::ZERO })
 }
 
 /// For each expression, whether it uses an index that `wanted` accepts.
@@ -243,7 +261,8 @@ fn matmul(
 ) -> Result<Cost, DimError> {
     let outer = points(&product.iterate)?;
     let depth = points(&product.contract)?;
-    let mut cost = Cost { flops: outer.mul(&depth)?.mul(&Dim::from(2))?, ..Cost::ZERO };
+    let multiply_adds = outer.mul(&depth)?;
+    let mut cost = Cost { flops: multiply_adds.mul(&Dim::from(2))?, multiply_adds, ..Cost::ZERO };
     let mut bytes = Dim::ZERO;
     for view in [&product.lhs, &product.rhs] {
         let axes =
