@@ -51,6 +51,19 @@ fn check_reports_places_as_json() {
 }
 
 #[test]
+fn check_warns_of_sizes_that_must_be_equal() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "module M { forward(x: [B, 3], y: [B]) -> [B, 3] = x + y }";
+    let narrow = model(folder.path(), text);
+    let checked = mdlc().args(["check", &narrow]).assert().code(0);
+    let told = String::from_utf8_lossy(&checked.get_output().stderr).into_owned();
+    assert!(told.contains("warning[assumed-size]: this is right only where B is 3"), "{told}");
+    let output = mdlc().args(["check", "--json", &narrow]).assert().code(0).get_output().stdout.clone();
+    let value: Value = serde_json::from_slice(&output).unwrap();
+    assert_eq!(value["diagnostics"][0]["severity"], "warning");
+}
+
+#[test]
 fn run_writes_its_outputs_or_leaves_the_file_alone() {
     let folder = tempfile::tempdir().unwrap();
     let good = model(folder.path(), SCALE);

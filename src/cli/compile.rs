@@ -1,7 +1,7 @@
 //! `check`, `compile` and `dump`: what stops at a stage.
 
 use super::args::{CheckArgs, CompileArgs, DumpArgs, ModelArgs, Stage};
-use super::{compiler, diagnostics_json, plain, print, print_json, usage};
+use super::{compiler, diagnostics_json, plain, print, print_json, report, usage};
 use crate::codegen::object;
 use crate::diag::Fault;
 use crate::dim::Dim;
@@ -23,8 +23,16 @@ pub fn check(args: &CheckArgs) -> Result<ExitCode, Error> {
         unit.lower().map(|_| unit)
     });
     match checked {
-        Ok(_) if args.json => print_json(&json!({ "diagnostics": [] })),
-        Ok(unit) => print(&format!("{}: no errors\n", unit.program.signature.name)),
+        Ok(unit) => {
+            let warned = Error { diagnostics: unit.warnings(), sources: unit.sources };
+            if args.json {
+                return print_json(&diagnostics_json(&warned));
+            }
+            if !warned.diagnostics.is_empty() {
+                report(&warned);
+            }
+            print(&format!("{}: no errors\n", unit.program.signature.name))
+        }
         Err(error) if args.json => {
             print_json(&diagnostics_json(&error))?;
             Ok(ExitCode::from(error.exit_code()))

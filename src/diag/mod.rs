@@ -5,8 +5,10 @@
 //! search for and a test can pin.
 
 mod render;
+mod words;
 
 pub use render::{render, render_plain};
+pub use words::{counted, nearest};
 
 use crate::span::Span;
 

@@ -250,6 +250,12 @@ impl Unit {
         result
     }
 
+    /// What is right as far as it is known, and is mostly meant otherwise.
+    pub fn warnings(&self) -> Vec<Diagnostic> {
+        let inputs = &self.program.signature.inputs;
+        self.program.checks.iter().filter_map(|check| check.to_warning(inputs)).collect()
+    }
+
     fn error(&self, diagnostics: Vec<Diagnostic>) -> Error {
         Error { sources: self.sources.clone(), diagnostics }
     }

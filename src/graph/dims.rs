@@ -5,7 +5,7 @@
 //! Used by the reference evaluator and by the runtime alike; knows nothing of elements.
 
 use super::ir::{DimCheck, DimCondition, Port, Signature, TensorType};
-use super::print::type_text;
+use super::print::{condition_text, type_text};
 use crate::diag::{Diagnostic, Fault};
 use crate::dim::{Dim, DimError, Symbol, solve_for};
 use crate::span::Span;
@@ -115,7 +115,7 @@ pub enum BindError {
         found: usize,
     },
     /// A tensor with another number of axes.
-    #[error("`{tensor}` wants {expected}, its shape is {}", ShapeText(.found))]
+    #[error("`{tensor}` is {expected}, but the shape given is {}", ShapeText(.found))]
     Rank {
         /// Name of the tensor.
         tensor: String,
@@ -127,7 +127,7 @@ pub enum BindError {
         span: Span,
     },
     /// A size that differs from the one its formula has.
-    #[error("{at} wants {formula} = {expected}, it is {found}")]
+    #[error("{at} has size {found}, but {}", expected_text(.formula, *.expected))]
     Size {
         /// The axis.
         at: AxisOf,
@@ -143,7 +143,7 @@ pub enum BindError {
         span: Span,
     },
     /// A size that its formula cannot have for any value of the dimension.
-    #[error("{at} is {found}, which is {formula} for no size `{symbol}`")]
+    #[error("{at} has size {found}, which is {formula} for no size `{symbol}`")]
     Unsolvable {
         /// The axis.
         at: AxisOf,
@@ -165,15 +165,19 @@ pub enum BindError {
     /// A condition of the program does not hold.
     #[error("{message}")]
     Check {
+        /// Its slug.
+        code: &'static str,
         /// What the program says.
         message: String,
-        /// The dimensions that occur, with their values.
-        values: Vec<(String, i64)>,
+        /// What holds where there is no message of the user's: `T == 3`.
+        condition: Option<String>,
+        /// The dimensions that occur, with their values and where those were set.
+        set_by: Vec<(String, i64, AxisOf)>,
         /// Where it comes from.
         span: Span,
     },
     /// A size that cannot be computed, or is negative.
-    #[error("`{tensor}` of type {ty} has no size: {error}")]
+    #[error("`{tensor}` of type {ty} cannot be made: {error}")]
     Formula {
         /// Name of the tensor, or the condition's text.
         tensor: String,
@@ -181,6 +185,8 @@ pub enum BindError {
         ty: String,
         /// Why.
         error: DimError,
+        /// The dimensions that occur, with their values and where those were set.
+        set_by: Vec<(String, i64, AxisOf)>,
         /// The declaration.
         span: Span,
     },
@@ -206,27 +212,66 @@ impl BindError {
                 Diagnostic::error("shape-mismatch", title).at(*span, "declared here")
             }
             BindError::Size { set_by, span, .. } => {
-                let diagnostic = Diagnostic::error("shape-mismatch", title).at(*span, "declared here");
-                set_by.iter().fold(diagnostic, |d, (symbol, value, at)| {
-                    d.help(format!("`{symbol}` is {value}, set by {at}"))
-                })
+                with_origins(Diagnostic::error("shape-mismatch", title).at(*span, "declared here"), set_by)
             }
             BindError::Unsolvable { span, .. } => {
                 Diagnostic::error("shape-mismatch", title).at(*span, "declared here")
             }
             BindError::Undecided { symbol } => Diagnostic::error("undecided-dimension", title)
                 .help(format!("give it when compiling: `--dim {symbol}=N`")),
-            BindError::Check { values, span, .. } => {
-                let diagnostic = Diagnostic::error("requirement", title).at(*span, "required here");
-                values.iter().fold(diagnostic, |d, (symbol, value)| d.help(format!("`{symbol}` is {value}")))
+            BindError::Check { code, condition, set_by, span, .. } => {
+                let label = match condition {
+                    Some(condition) => format!("holds only where {condition}"),
+                    None => "required here".into(),
+                };
+                with_origins(Diagnostic::error(code, title).at(*span, label), set_by)
             }
-            BindError::Formula { span, .. } => {
-                Diagnostic::error("invalid-size", title).at(*span, "declared here")
+            BindError::Formula { set_by, span, .. } => {
+                with_origins(Diagnostic::error("invalid-size", title).at(*span, "made here"), set_by)
             }
             BindError::TooLarge { span, .. } => {
                 Diagnostic::error("too-large", title).fault(Fault::Limit).at(*span, "declared here")
             }
         }
+    }
+}
+
+fn expected_text(formula: &Dim, expected: i64) -> String {
+    match formula.as_const() {
+        Some(_) => format!("the model has {expected}"),
+        None => format!("{formula} is {expected}"),
+    }
+}
+
+fn with_origins(diagnostic: Diagnostic, set_by: &[(String, i64, AxisOf)]) -> Diagnostic {
+    set_by
+        .iter()
+        .fold(diagnostic, |d, (symbol, value, at)| d.note(format!("`{symbol}` is {value}, set by {at}")))
+}
+
+impl DimCheck {
+    /// The check as a warning, where it makes one named dimension a number or another one: what is
+    /// so narrow is mostly meant otherwise.
+    pub fn to_warning(&self, inputs: &[Port]) -> Option<Diagnostic> {
+        let DimCondition::Eq(a, b) = &self.condition else { return None };
+        let named = |dim: &Dim| dim.as_symbol().is_some();
+        let narrow = (named(a) || a.as_const().is_some()) && (named(b) || b.as_const().is_some());
+        if !narrow || self.code == Self::REQUIRED {
+            return None;
+        }
+        let (a, b) = if named(a) { (a, b) } else { (b, a) };
+        let title = format!("this is right only where {a} is {b}, which each call checks");
+        let mut warning = Diagnostic::warning("assumed-size", title).at(self.span, self.message.clone());
+        for symbol in a.symbols().into_iter().chain(b.symbols()) {
+            let axis = inputs.iter().find_map(|port| {
+                let axis = port.ty.shape.iter().position(|dim| dim.as_symbol() == Some(&symbol))?;
+                Some((port, axis))
+            });
+            if let Some((port, axis)) = axis {
+                warning = warning.at(port.span, format!("`{symbol}` is axis {axis} of `{}`", port.name));
+            }
+        }
+        Some(warning.help(format!("say so where that is meant: `require {a} == {b}`")))
     }
 }
 
@@ -323,8 +368,13 @@ impl DimBinder {
             self.check(check)?;
         }
         for Port { name, ty, span } in &signature.outputs {
-            let formula =
-                |error| BindError::Formula { tensor: name.clone(), ty: type_text(ty), error, span: *span };
+            let formula = |error| BindError::Formula {
+                tensor: name.clone(),
+                ty: type_text(ty),
+                error,
+                set_by: self.origins(ty.shape.iter().flat_map(Dim::symbols)),
+                span: *span,
+            };
             check_count(name, &self.env.shape(&ty.shape).map_err(formula)?, *span)?;
         }
         Ok(self.env)
@@ -333,12 +383,14 @@ impl DimBinder {
     /// Decides one equation, or gives it back.
     fn solve(&mut self, equation: Equation) -> Result<Option<Equation>, BindError> {
         let Equation { at, formula, found, span } = equation;
-        let failed =
-            |error| BindError::Formula { tensor: at.tensor.clone(), ty: formula.to_string(), error, span };
+        let failed = |error| {
+            let set_by = self.origins(formula.symbols());
+            BindError::Formula { tensor: at.tensor.clone(), ty: formula.to_string(), error, set_by, span }
+        };
         let rest = formula.substitute(&|s| self.env.get(s).map(Dim::from)).map_err(failed)?;
         if let Some(expected) = rest.as_const() {
             if expected != found {
-                let set_by = self.origins(&formula);
+                let set_by = self.origins(formula.symbols());
                 return Err(BindError::Size { at, formula, expected, found, set_by, span });
             }
             return Ok(None);
@@ -363,30 +415,31 @@ impl DimBinder {
         }
     }
 
-    fn origins(&self, formula: &Dim) -> Vec<(String, i64, AxisOf)> {
+    fn origins(&self, symbols: impl IntoIterator<Item = Symbol>) -> Vec<(String, i64, AxisOf)> {
+        let symbols: std::collections::BTreeSet<Symbol> = symbols.into_iter().collect();
         let origin = |symbol: Symbol| {
             let value = self.env.get(&symbol)?;
             Some((symbol.name().to_string(), value, self.origins.get(&symbol)?.clone()))
         };
-        formula.symbols().into_iter().filter_map(origin).collect()
+        symbols.into_iter().filter_map(origin).collect()
     }
 
     fn check(&self, check: &DimCheck) -> Result<(), BindError> {
+        let mut symbols = Vec::new();
+        check.condition.symbols(&mut symbols);
         let failed = |error| BindError::Formula {
             tensor: check.message.clone(),
-            ty: super::print::condition_text(&check.condition),
+            ty: condition_text(&check.condition),
             error,
+            set_by: self.origins(symbols.clone()),
             span: check.span,
         };
         if self.env.holds(&check.condition).map_err(failed)? {
             return Ok(());
         }
-        let mut symbols = Vec::new();
-        check.condition.symbols(&mut symbols);
-        symbols.sort();
-        symbols.dedup();
-        let values = symbols.iter().filter_map(|s| Some((s.name().to_string(), self.env.get(s)?)));
-        Err(BindError::Check { message: check.message.clone(), values: values.collect(), span: check.span })
+        let condition = (check.code != DimCheck::REQUIRED).then(|| condition_text(&check.condition));
+        let (code, message, span) = (check.code, check.message.clone(), check.span);
+        Err(BindError::Check { code, message, condition, set_by: self.origins(symbols), span })
     }
 }
 
@@ -450,10 +503,10 @@ mod tests {
     #[test]
     fn contradictions_name_both_inputs() {
         let error = bind_dims(&signature(), &[], &[&[3, 11], &[5, 4]]).unwrap_err();
-        assert_eq!(error.to_string(), "axis 1 of `y` wants B = 3, it is 4");
-        assert_eq!(error.to_diagnostic().help, ["`B` is 3, set by axis 0 of `x`"]);
+        assert_eq!(error.to_string(), "axis 1 of `y` has size 4, but B is 3");
+        assert_eq!(error.to_diagnostic().notes, ["`B` is 3, set by axis 0 of `x`"]);
         let error = bind_dims(&signature(), &[], &[&[3, 12], &[5, 3]]).unwrap_err();
-        assert_eq!(error.to_string(), "axis 1 of `x` wants 2*T + 1 = 11, it is 12");
+        assert_eq!(error.to_string(), "axis 1 of `x` has size 12, but 2*T + 1 is 11");
     }
 
     #[test]
@@ -464,7 +517,7 @@ mod tests {
             let error = bind_dims(&alone, &[], &[&[3, size]]).unwrap_err();
             assert_eq!(
                 error.to_string(),
-                format!("axis 1 of `x` is {size}, which is 2*T + 1 for no size `T`")
+                format!("axis 1 of `x` has size {size}, which is 2*T + 1 for no size `T`")
             );
         }
         alone.inputs[0].ty.shape.truncate(1);
@@ -476,7 +529,7 @@ mod tests {
     fn counts_ranks_and_limits_are_checked() {
         let of = |shapes: &[&[usize]]| bind_dims(&signature(), &[], shapes).unwrap_err();
         assert!(matches!(of(&[&[3, 11]]), BindError::Count { expected: 2, found: 1, .. }));
-        assert_eq!(of(&[&[3], &[5, 3]]).to_string(), "`x` wants f32[B, 2*T + 1], its shape is [3]");
+        assert_eq!(of(&[&[3], &[5, 3]]).to_string(), "`x` is f32[B, 2*T + 1], but the shape given is [3]");
         assert!(matches!(of(&[&[1 << 30, (1 << 20) + 1], &[5, 3]]), BindError::TooLarge { .. }));
         assert!(matches!(of(&[&[usize::MAX, 3], &[1, 3]]), BindError::TooLarge { .. }));
     }
@@ -486,11 +539,12 @@ mod tests {
         let t = Dim::symbol(symbol("T", 1));
         let check = DimCheck {
             condition: DimCondition::Not(Box::new(DimCondition::Lt(t, Dim::from(4)))),
+            code: DimCheck::REQUIRED,
             message: "T is at least 4".into(),
             span: span(),
         };
         assert!(bind_dims(&signature(), std::slice::from_ref(&check), &[&[3, 9], &[4, 3]]).is_ok());
         let error = bind_dims(&signature(), &[check], &[&[3, 5], &[2, 3]]).unwrap_err();
-        assert_eq!(error.to_diagnostic().help, ["`T` is 2"]);
+        assert_eq!(error.to_diagnostic().notes, ["`T` is 2, set by axis 0 of `y`"]);
     }
 }

@@ -563,10 +563,17 @@ pub struct Weight {
 pub struct DimCheck {
     /// What must hold.
     pub condition: DimCondition,
+    /// The slug of the error when it does not.
+    pub code: &'static str,
     /// What to say when it does not, in the user's names.
     pub message: String,
     /// Where it comes from.
     pub span: Span,
+}
+
+impl DimCheck {
+    /// The slug of what the user requires, where the message is the user's own.
+    pub const REQUIRED: &'static str = "require";
 }
 
 /// A truth value over sizes.

@@ -2,7 +2,7 @@
 
 use crate::codegen::abi::MAX_VALUES;
 use crate::codegen::error::CodeError;
-use crate::diag::{Diagnostic, Fault};
+use crate::diag::{Diagnostic, Fault, counted, nearest};
 use crate::dtype::DType;
 use crate::graph::dims;
 use crate::loops::buffers::LimitError;
@@ -93,7 +93,7 @@ impl fmt::Display for WeightFault {
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// All the ways in which the weights are not the model's.
-    #[error("the weights do not fit `{model}`: {} differences", .faults.len())]
+    #[error("the weights do not fit `{model}`: {}", counted(.faults.len(), "difference", "differences"))]
     Weights {
         /// The model.
         model: String,
@@ -171,6 +171,9 @@ impl FailedSite {
     fn to_diagnostic(&self) -> Diagnostic {
         let diagnostic = Diagnostic::error(self.code, self.message.clone());
         match self.span {
+            Some(span) if self.code == "index-out-of-range" => diagnostic
+                .at(span, "")
+                .help("positions count from 0; `x[… else e]` gives a value where there is none"),
             Some(span) => diagnostic.at(span, ""),
             None => diagnostic.fault(Fault::Internal),
         }
@@ -189,6 +192,8 @@ pub enum CallError {
         name: String,
         /// The names there are.
         inputs: Vec<String>,
+        /// Whether it is an optional input that was left out when the model was compiled.
+        omitted: bool,
     },
     /// An input that was given twice.
     #[error("the input `{0}` is given twice")]
@@ -240,7 +245,16 @@ impl CallError {
     pub fn to_diagnostic(&self) -> Diagnostic {
         let title = self.to_string();
         match self {
-            CallError::UnknownInput { .. } => Diagnostic::error("unknown-input", title),
+            CallError::UnknownInput { name, inputs, omitted, .. } => {
+                let diagnostic = Diagnostic::error("unknown-input", title);
+                match nearest(name, inputs.iter().map(String::as_str)) {
+                    _ if *omitted => diagnostic.help(format!(
+                        "it is optional, and was left out when the model was compiled: add --with {name}"
+                    )),
+                    Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
+                    None => diagnostic,
+                }
+            }
             CallError::Duplicate(_) => Diagnostic::error("duplicate-input", title),
             CallError::Missing(_) => Diagnostic::error("missing-input", title),
             CallError::DType { .. } => Diagnostic::error("dtype-mismatch", title),

@@ -112,6 +112,7 @@ impl Model {
                     model: signature.name.clone(),
                     name: name.to_string(),
                     inputs: signature.inputs.iter().map(|port| port.name.clone()).collect(),
+                    omitted: signature.omitted.iter().any(|omitted| omitted == name),
                 });
             };
             let expected = signature.inputs[at].ty.dtype;

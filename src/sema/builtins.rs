@@ -2,11 +2,11 @@
 
 use super::Elaborator;
 use super::call::Argument;
-use super::errors::{Eval, Reported, counted};
+use super::errors::{Eval, Reported};
 use super::ops::known_real;
 use super::scalar::{Scalar, fold_real};
 use super::value::{FnValue, PatternValue, Value};
-use crate::diag::Diagnostic;
+use crate::diag::{Diagnostic, counted};
 use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::graph::ir::Init;
@@ -257,17 +257,25 @@ impl Elaborator<'_> {
                 Some(name) => params.iter().position(|p| *p == &**name),
                 None => Some(k),
             };
-            match at.and_then(|at| placed.get_mut(at)) {
-                Some(slot @ None) => *slot = Some(arg),
-                _ => {
-                    let title = format!("`{}` takes ({})", builtin.name(), params.join(", "));
-                    return self.error("arguments", title, arg.span);
+            let title = match at.and_then(|at| placed.get_mut(at)) {
+                Some(slot @ None) => {
+                    *slot = Some(arg);
+                    continue;
                 }
-            }
+                Some(Some(_)) => format!("an argument of `{}` is given twice", builtin.name()),
+                None => match &arg.name {
+                    Some(name) => format!("`{}` has no parameter `{name}`", builtin.name()),
+                    None => {
+                        let most = counted(params.len(), "argument", "arguments");
+                        format!("`{}` takes {most}", builtin.name())
+                    }
+                },
+            };
+            return self.error_help("arguments", title, arg.place(), form(builtin));
         }
-        if placed.iter().take(wanted).any(Option::is_none) {
-            let title = format!("`{}` takes ({})", builtin.name(), params.join(", "));
-            return self.error("arguments", title, span);
+        if let Some(at) = placed.iter().take(wanted).position(Option::is_none) {
+            let title = format!("`{}` wants `{}`, which is not given", builtin.name(), params[at]);
+            return self.error_help("arguments", title, span, form(builtin));
         }
         Ok(placed)
     }
@@ -472,4 +480,9 @@ impl Elaborator<'_> {
         })?;
         Ok(part)
     }
+}
+
+/// How a builtin is called.
+fn form(builtin: Builtin) -> String {
+    format!("it is called as `{}({})`", builtin.name(), builtin.params().0.join(", "))
 }

@@ -2,10 +2,10 @@
 
 use super::Elaborator;
 use super::env::{Block, Env, Unknowns};
-use super::errors::{Eval, Reported, counted, nearest};
+use super::errors::{Eval, Reported};
 use super::shapes::Match;
 use super::value::{FnValue, InstanceRef, ModuleValue, PatternValue, TensorValue, Value};
-use crate::diag::Diagnostic;
+use crate::diag::{Diagnostic, counted, nearest};
 use crate::dim::{Dim, Symbol};
 use crate::span::Span;
 use crate::syntax::ast;
@@ -32,7 +32,7 @@ impl Argument {
     }
 
     /// Where it is told apart from other arguments: at its name, if it has one.
-    fn place(&self) -> Span {
+    pub(super) fn place(&self) -> Span {
         self.name_span.unwrap_or(self.span)
     }
 }
@@ -165,6 +165,7 @@ impl Elaborator<'_> {
             params.iter().map(|p| p.name.as_plain().unwrap_or_default().into()).collect();
         let given = self.place_arguments(&name, &names, args, module.decl.name.span, span)?;
         let mut env = Env::new(module.file);
+        env.module = Some(Arc::clone(&module.decl));
         let mut values = IndexMap::new();
         for ((param, text), given) in params.iter().zip(names).zip(given) {
             let (value, place) = match (given, &param.default) {
@@ -174,7 +175,15 @@ impl Elaborator<'_> {
             };
             let kind = param.kind.unwrap_or(ast::Kind::Int);
             let what = format!("`{text}` of `{name}`");
-            let value = self.of_kind(value, kind, &what, place, Some(param.span))?;
+            let help = match &value {
+                Value::Tensor(t) if !t.exact => {
+                    "the arguments of a module are static; a member made of it is called with tensors"
+                }
+                _ => "",
+            };
+            let value = self.advising("type-mismatch", help, |s| {
+                s.of_kind(value, kind, &what, place, Some(param.span))
+            })?;
             env.bind(Arc::clone(&text), value.clone(), place);
             values.insert(text, value);
         }

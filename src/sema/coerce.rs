@@ -161,6 +161,12 @@ impl Elaborator<'_> {
         if tensor.dtype == dtype {
             return Ok(TensorValue { exact: false, ..tensor.clone() });
         }
+        if let (DType::I32, Some(value)) = (dtype, tensor.as_lazy().and_then(Scalar::as_dim))
+            && tensor.exact
+            && value.as_const().is_some_and(|v| i32::try_from(v).is_err())
+        {
+            return self.error("out-of-range", format!("{value} does not fit in {dtype}"), span);
+        }
         match &tensor.repr {
             Repr::Lazy(scalar) => Ok(TensorValue::lazy(scalar.clone().cast(dtype), false)),
             Repr::Node(_) => {

@@ -2,6 +2,7 @@
 
 use super::value::{InstanceRef, Value};
 use crate::span::Span;
+use crate::syntax::ast;
 use indexmap::IndexMap;
 use std::sync::Arc;
 
@@ -58,6 +59,8 @@ pub struct Env {
     pub statics: Block,
     /// Blocks of locals, innermost last; never empty.
     pub blocks: Vec<Block>,
+    /// The module whose parameters or members are being elaborated, for messages about its names.
+    pub module: Option<Arc<ast::ModuleDecl>>,
     /// The blocks that were closed last, for messages about names that were known in them.
     closed: Vec<Block>,
     /// Names that unknown dimensions are given while a signature is matched.
@@ -78,6 +81,7 @@ impl Env {
             owner: None,
             statics: Block::new(),
             blocks: vec![Block::new()],
+            module: None,
             closed: Vec::new(),
             unknowns: None,
         }

@@ -3,11 +3,11 @@
 use super::Elaborator;
 use super::call::{Argument, result_span};
 use super::env::Env;
-use super::errors::{Eval, Reported, counted};
+use super::errors::{Eval, Reported};
 use super::limits::{MAX_DEPTH, MAX_LIST, MAX_TURNS};
 use super::scalar::Scalar;
 use super::value::{TupleValue, Value};
-use crate::diag::Diagnostic;
+use crate::diag::{Diagnostic, counted};
 use crate::dim::Symbol;
 use crate::ops::scalar::UnaryOp;
 use crate::span::Span;
@@ -402,7 +402,13 @@ impl Elaborator<'_> {
                 other => {
                     let title =
                         format!("a loop runs over a range or a list, but this is {}", other.kind_text());
-                    return self.error("type-mismatch", title, range.span);
+                    let help = match other {
+                        Value::Tensor(_) => {
+                            "what is done for each element stands in index notation: `let y[i] = …`"
+                        }
+                        _ => "a range is written `0..n`",
+                    };
+                    return self.error_help("type-mismatch", title, range.span, help);
                 }
             },
         };

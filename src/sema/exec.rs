@@ -9,6 +9,7 @@ use super::errors::{Eval, Reported};
 use super::index::names_in;
 use super::value::Value;
 use crate::diag::Diagnostic;
+use crate::graph::ir::DimCheck;
 use crate::span::Span;
 use crate::syntax::ast::{self, StmtKind};
 
@@ -169,7 +170,7 @@ impl Elaborator<'_> {
                 let title = format!("requirement not met: {}", why());
                 let mut diagnostic = Diagnostic::error("require", title).at(span, "does not hold");
                 for (name, value) in known_names(env, &require.cond) {
-                    diagnostic = diagnostic.help(format!("`{name}` is {value}"));
+                    diagnostic = diagnostic.note(format!("`{name}` is {value}"));
                 }
                 if let Some(place) = self.call_places.last() {
                     diagnostic = diagnostic.at(*place, "asked for here");
@@ -178,7 +179,8 @@ impl Elaborator<'_> {
             }
             Value::Tensor(t) => match t.as_lazy().and_then(Self::dim_condition) {
                 Some(condition) => {
-                    self.check(condition, why(), span);
+                    self.assume(&condition);
+                    self.check(condition, DimCheck::REQUIRED, why(), span);
                     Ok(())
                 }
                 None => self.error_help(

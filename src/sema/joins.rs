@@ -103,7 +103,7 @@ impl Elaborator<'_> {
             other => {
                 let n = self.int_of(other, "the number of parts", span)?;
                 if !(1..=10_000).contains(&n) {
-                    return self.error("arguments", format!("`split` into {n} parts"), span);
+                    return self.error("arguments", format!("`split` makes 1 to 10000 parts, not {n}"), span);
                 }
                 vec![self.equal_parts(&whole, &Dim::from(n), span)?; n as usize]
             }
@@ -148,11 +148,16 @@ impl Elaborator<'_> {
         match super::scalar::compare_dims(BinaryOp::Le, k, &last) {
             Some(crate::dim::Truth::Yes) => {}
             Some(crate::dim::Truth::No) => {
-                return self.error("out-of-range", format!("the {k} greatest of an axis of {last}"), span);
+                return self.error("out-of-range", format!("`top_k` takes {k} of an axis of {last}"), span);
             }
             _ => {
                 let condition = ir::DimCondition::Le(k.clone(), last.clone());
-                self.check(condition, format!("`top_k` takes {k} of an axis of {last}"), span);
+                self.check(
+                    condition,
+                    "out-of-range",
+                    format!("`top_k` takes {k} of an axis of {last}"),
+                    span,
+                );
             }
         }
         let mut shape = t.shape.to_vec();

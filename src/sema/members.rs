@@ -3,11 +3,11 @@
 use super::Elaborator;
 use super::call::Argument;
 use super::env::Env;
-use super::errors::{Eval, Reported, counted};
+use super::errors::{Eval, Reported};
 use super::limits::{MAX_LIST, MAX_MEMBERS};
 use super::ops::known_real;
 use super::value::{Instance, InstanceRef, Member, ModuleValue, Value};
-use crate::diag::{Diagnostic, Fault};
+use crate::diag::{Diagnostic, Fault, counted};
 use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::graph::ir::{Init, TensorType, Weight};
@@ -65,6 +65,7 @@ impl Elaborator<'_> {
         span: Span,
     ) -> Eval<Arc<Instance>> {
         let mut env = Env::new(module.file);
+        env.module = Some(Arc::clone(&module.decl));
         for (name, value) in module.statics.iter().flatten() {
             let place = module.decl.statics.iter().find(|p| p.name.as_plain() == Some(&**name));
             env.bind(Arc::clone(name), value.clone(), place.map_or(module.span, |p| p.span));

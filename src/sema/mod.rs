@@ -8,6 +8,7 @@
 //!
 //! Knows nothing of text (see `syntax`) and nothing of how a graph is computed.
 
+mod ascribe;
 pub mod build;
 pub mod builtins;
 pub mod call;

@@ -6,11 +6,11 @@
 use super::Elaborator;
 use super::builtins::Builtin;
 use super::env::Env;
-use super::errors::{Eval, Reported, nearest};
+use super::errors::{Eval, Reported};
 use super::scalar::Scalar;
 use super::value::{FnValue, InstanceRef, Member, ModuleValue, PatternValue, Value};
 use super::{library, value::Repr};
-use crate::diag::{Diagnostic, Fault};
+use crate::diag::{Diagnostic, Fault, nearest};
 use crate::span::{FileId, Span};
 use crate::syntax::{self, ast};
 use indexmap::IndexMap;
@@ -74,11 +74,66 @@ impl Elaborator<'_> {
     fn declare(&mut self, file: usize, item: &ast::Item) -> Eval<()> {
         match &item.kind {
             ast::ItemKind::Use(decl) => self.import_decl(file, decl, item.span),
-            ast::ItemKind::Module(d) => self.define(file, &d.name, Item::Module(Arc::clone(d))),
-            ast::ItemKind::Fn(d) => self.define(file, &d.name, Item::Fn(Arc::clone(d))),
-            ast::ItemKind::Pattern(d) => self.define(file, &d.name, Item::Pattern(Arc::clone(d))),
+            ast::ItemKind::Module(d) => {
+                let distinct = self.distinct("parameters", d.statics.iter().map(|p| &p.name));
+                self.define(file, &d.name, Item::Module(Arc::clone(d)))?;
+                self.distinct_in_members(&d.members)?;
+                distinct
+            }
+            ast::ItemKind::Fn(d) => {
+                let distinct = self.distinct("parameters", d.params.iter().map(|p| &p.name));
+                self.define(file, &d.name, Item::Fn(Arc::clone(d)))?;
+                distinct
+            }
+            ast::ItemKind::Pattern(d) => {
+                let params = self.distinct("parameters", d.params.iter().map(|p| &p.name));
+                let indices = self.distinct("indices", d.indices.iter());
+                self.define(file, &d.name, Item::Pattern(Arc::clone(d)))?;
+                params.and(indices)
+            }
             ast::ItemKind::Model(d) => self.define(file, &d.name, Item::Model(Arc::clone(d))),
         }
+    }
+
+    /// Refuses two names of one list that are equal.
+    fn distinct<'d>(&mut self, what: &str, names: impl Iterator<Item = &'d ast::Name>) -> Eval<()> {
+        let mut seen: Vec<&ast::Name> = Vec::new();
+        let mut result = Ok(());
+        for name in names {
+            match seen.iter().find(|n| n.as_plain().is_some() && n.as_plain() == name.as_plain()) {
+                None => seen.push(name),
+                Some(first) => {
+                    let text = name.as_plain().unwrap_or_default();
+                    let title = format!("two {what} are called `{text}`");
+                    let diagnostic = Diagnostic::error("duplicate-name", title)
+                        .at(name.span, "again here")
+                        .at(first.span, "first here");
+                    result = Err(self.report(diagnostic));
+                }
+            }
+        }
+        result
+    }
+
+    fn distinct_in_members(&mut self, members: &[ast::Member]) -> Eval<()> {
+        let mut result = Ok(());
+        for member in members {
+            let found = match &member.kind {
+                ast::MemberKind::Entry(d) => {
+                    let params = self.distinct("parameters", d.params.iter().map(|p| &p.name));
+                    let outs = d.ret.iter().flat_map(|r| r.outs.iter()).filter_map(|o| o.name.as_ref());
+                    params.and(self.distinct("outputs", outs))
+                }
+                ast::MemberKind::For { members, .. } => self.distinct_in_members(members),
+                ast::MemberKind::If { then, otherwise, .. } => {
+                    let then = self.distinct_in_members(then);
+                    then.and(otherwise.as_ref().map_or(Ok(()), |m| self.distinct_in_members(m)))
+                }
+                _ => Ok(()),
+            };
+            result = result.and(found);
+        }
+        result
     }
 
     fn define(&mut self, file: usize, name: &ast::Name, item: Item) -> Eval<()> {
@@ -338,6 +393,8 @@ impl Elaborator<'_> {
             diagnostic = diagnostic.help(format!("an entry is reached by `self.{name}`"));
         } else if let Some(place) = owner.and_then(|o| o.absent.get(name)) {
             return Err(self.report(absent_member(name, span, *place)));
+        } else if let Some((place, help)) = env.module.as_ref().and_then(|m| later_or_member(m, name)) {
+            diagnostic = diagnostic.at(place, "declared here").help(help);
         } else if let Some(line) = self.pending_sequence(name) {
             return Err(self.report(sequence_without_init(name, span, line)));
         } else if let Some(binding) = env.closed(name) {
@@ -494,6 +551,27 @@ fn with_pick(value: &Value, pick: &Arc<super::value::Pick>) -> Value {
         Value::List(items) => Value::list(items.iter().map(|v| with_pick(v, pick)).collect()),
         other => other.clone(),
     }
+}
+
+/// A name of a module that those of its parameters and members which stand elsewhere do not see.
+fn later_or_member(module: &ast::ModuleDecl, name: &str) -> Option<(Span, &'static str)> {
+    let is = |n: &ast::Name| n.as_plain() == Some(name);
+    if let Some(param) = module.statics.iter().find(|p| is(&p.name)) {
+        return Some((param.span, "a parameter sees those before it"));
+    }
+    module.members.iter().find_map(|member| match &member.kind {
+        ast::MemberKind::Let(def) => {
+            let found = def.pat.names().iter().find(|n| is(n))?.span;
+            Some((found, "members are elaborated in order, and see what stands above them"))
+        }
+        ast::MemberKind::Param(d) | ast::MemberKind::Buffer(d) if is(&d.name) => {
+            Some((d.name.span, "weights are read in entries; what makes a member is static"))
+        }
+        ast::MemberKind::Sub { name, .. } if is(name) => {
+            Some((name.span, "members are called in entries; what makes a member is static"))
+        }
+        _ => None,
+    })
 }
 
 fn absent_member(name: &str, span: Span, place: Span) -> Diagnostic {

@@ -2,12 +2,12 @@
 
 use super::call::Argument;
 use super::env::{Block, Env, Unknowns};
-use super::errors::{Eval, Reported, nearest};
+use super::errors::{Eval, Reported};
 use super::names::{Item, item_span};
 use super::outline::node_of;
 use super::value::{Instance, InstanceRef, ModuleValue, TensorValue, Value};
 use super::{Elaborator, Request};
-use crate::diag::Diagnostic;
+use crate::diag::{Diagnostic, nearest};
 use crate::dim::{Dim, Symbol};
 use crate::graph::ir::{Port, Program, Signature, TensorType};
 use crate::span::{FileId, Span};

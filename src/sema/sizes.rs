@@ -62,19 +62,39 @@ impl Elaborator<'_> {
                 Err(self.report(diagnostic))
             }
             Truth::Unknown => {
-                let message = diagnostic().title;
+                let Diagnostic { code, title: message, .. } = diagnostic();
                 let (a, b) = (self.resolved(a), self.resolved(b));
                 self.assume_equal(&a, &b);
-                self.check(DimCondition::Eq(a, b), message, span);
+                self.check(DimCondition::Eq(a, b), code, message, span);
                 Ok(())
             }
         }
     }
 
     /// Records a condition on free dimensions, checked once per call.
-    pub fn check(&mut self, condition: DimCondition, message: String, span: Span) {
-        if !self.checks.iter().any(|c| c.condition == condition) {
-            self.checks.push(DimCheck { condition, message, span });
+    pub fn check(&mut self, condition: DimCondition, code: &'static str, message: String, span: Span) {
+        let turned = match &condition {
+            DimCondition::Eq(a, b) => Some(DimCondition::Eq(b.clone(), a.clone())),
+            _ => None,
+        };
+        let known = |c: &DimCheck| c.condition == condition || Some(&c.condition) == turned.as_ref();
+        if !self.checks.iter().any(known) {
+            self.checks.push(DimCheck { condition, code, message, span });
+        }
+    }
+
+    /// Takes the equalities of a condition that the call checks as given.
+    pub(super) fn assume(&mut self, condition: &DimCondition) {
+        match condition {
+            DimCondition::Eq(a, b) => {
+                let (a, b) = (self.resolved(a), self.resolved(b));
+                self.assume_equal(&a, &b);
+            }
+            DimCondition::And(a, b) => {
+                self.assume(a);
+                self.assume(b);
+            }
+            _ => {}
         }
     }
 

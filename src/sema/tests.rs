@@ -328,3 +328,28 @@ fn a_branch_that_is_not_taken_says_nothing_of_ranges() {
     );
     assert_eq!(outputs(&program), ["y: [B, 5]"]);
 }
+
+#[test]
+fn narrow_sizes_are_warned_of_unless_they_are_required() {
+    let warnings = |text: &str| -> Vec<String> {
+        let program = program(text);
+        let inputs = &program.signature.inputs;
+        program.checks.iter().filter_map(|c| c.to_warning(inputs)).map(|w| w.title).collect()
+    };
+    let sum = |require: &str| {
+        format!(
+            "module M {{ forward(x: [B, T], y: [B, S]) -> [B, T] {{ {require}
+                 x + y }} }}
+             model m = M()"
+        )
+    };
+    assert_eq!(warnings(&sum("")), ["this is right only where T is S, which each call checks"]);
+    for require in ["require T == S", "require S == T, \"one length\"", "require B > 0 and T == S"] {
+        assert_eq!(warnings(&sum(require)), [""; 0], "{require}");
+    }
+    let groups = "fn half(x: [B, (G, 2)]) -> [B, G] { let (a, b) = split(x, 2)
+             a + b }
+         module M() { forward(x: [B, N]) -> [B, N // 2] = half(x) }
+         model m = M()";
+    assert_eq!(warnings(groups), [""; 0]);
+}

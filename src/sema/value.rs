@@ -3,8 +3,8 @@
 //! Static values are complete here. A tensor is a reference to a value of one of the graphs
 //! under construction, or a rank-0 expression that is not yet part of any.
 
-use super::errors::counted;
 use super::scalar::{IndexVar, Scalar};
+use crate::diag::counted;
 use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::graph::ir;

@@ -193,6 +193,7 @@ fn everything() -> Program {
     let y = f.op(Op::Call(FuncId(0)), vec![ty(I, &[time, k(1)])], &top[1..])[0];
     f.checks.push(DimCheck {
         condition: DimCondition::Not(Box::new(DimCondition::Eq(sym("T"), k(0)))),
+        code: DimCheck::REQUIRED,
         message: "there is a step".into(),
         span: span(),
     });

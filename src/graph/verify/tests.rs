@@ -122,6 +122,7 @@ fn accepts_undecided_sizes_where_checks_were_recorded() {
     let mut program = mapped(|_, shape| shape[1] = sym("T"));
     program.checks.push(DimCheck {
         condition: DimCondition::Eq(sym("D"), sym("T")),
+        code: DimCheck::REQUIRED,
         message: String::new(),
         span: span(),
     });

@@ -4,11 +4,11 @@ use super::super::Elaborator;
 use super::super::build::Emission;
 use super::super::call::result_span;
 use super::super::env::Env;
-use super::super::errors::{Eval, Reported, counted};
+use super::super::errors::{Eval, Reported};
 use super::super::scalar::{IndexVar, Scalar, ScalarKind};
 use super::super::value::{InstanceRef, PatternValue, Pick, Prior, TensorValue, Value};
 use super::multi_name;
-use crate::diag::Diagnostic;
+use crate::diag::{Diagnostic, counted};
 use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::graph::ir::DimCondition;
@@ -93,7 +93,7 @@ impl Elaborator<'_> {
             let Prior { extended, axis, offset } = &*prior;
             return self.read_shifted(env, extended, *axis, offset, index, otherwise, span);
         }
-        let at = self.axes_at(env, index, &t.shape, t.type_text(), true, span)?;
+        let at = self.axes_at(env, index, &t.shape, t.type_text(), otherwise.is_none(), span)?;
         let otherwise = self.otherwise_of(env, otherwise, t, span)?;
         self.read_at(t, at, otherwise, span)
     }
@@ -111,7 +111,13 @@ impl Elaborator<'_> {
     ) -> Eval<Value> {
         let mut at = self.axes_at(env, index, &t.shape, t.type_text(), false, span)?;
         if let Some(At::Point(position)) = at.get_mut(axis) {
-            *position = shifted(position, offset);
+            let moved = shifted(position, offset);
+            if otherwise.is_none() && self.is_outside(&moved, &t.shape[axis]) {
+                let place = index.get(axis).map_or(span, |ix| ix.span);
+                let title = "this position lies outside the sequence and its first values";
+                return self.error("out-of-range", title, place);
+            }
+            *position = moved;
         }
         let otherwise = self.otherwise_of(env, otherwise, t, span)?;
         self.read_at(t, at, otherwise, span)
@@ -269,22 +275,27 @@ impl Elaborator<'_> {
         Ok(self.element(&t, &[], expr.span))
     }
 
-    /// A constant position that no size of the dimensions makes right.
+    /// Refuses a position that no size of the dimensions makes right.
     fn refuse_outside(&mut self, scalar: &Scalar, size: &Dim, span: Span) -> Eval<()> {
-        let Some(at) = scalar.as_dim() else { return Ok(()) };
+        if !self.is_outside(scalar, size) {
+            return Ok(());
+        }
+        let at = scalar.as_dim().map_or_else(|| "this".into(), |d| self.resolved(&d).to_string());
+        let title = format!("position {at} lies outside an axis of size {}", self.resolved(size));
+        self.error_help(
+            "out-of-range",
+            title,
+            span,
+            "positions count from 0 and never from the end; `else` gives a value outside",
+        )
+    }
+
+    /// Whether a position is before the first or behind the last for all sizes.
+    fn is_outside(&self, scalar: &Scalar, size: &Dim) -> bool {
+        let Some(at) = scalar.as_dim() else { return false };
         let (at, size) = (self.resolved(&at), self.resolved(size));
         let negative = at.range().1.is_some_and(|high| high < 0);
-        let beyond = at.sub(&size).is_ok_and(|d| d.is_non_negative()) && size.as_const().is_some();
-        if negative || beyond {
-            let title = format!("position {at} lies outside an axis of size {size}");
-            return self.error_help(
-                "out-of-range",
-                title,
-                span,
-                "positions count from 0 and never from the end; `else` gives a value outside",
-            );
-        }
-        Ok(())
+        negative || at.sub(&size).is_ok_and(|d| d.is_non_negative())
     }
 
     fn slice(&mut self, env: &mut Env, from: &ast::Expr, to: &ast::Expr, size: &Dim, span: Span) -> Eval<At> {
@@ -297,7 +308,7 @@ impl Elaborator<'_> {
             match room.range() {
                 (Some(least), _) if least >= 0 => {}
                 (_, Some(most)) if most < 0 => return self.error("out-of-range", title, span),
-                _ => self.check(DimCondition::Le(low.clone(), high.clone()), title, span),
+                _ => self.check(DimCondition::Le(low.clone(), high.clone()), "out-of-range", title, span),
             }
         }
         let length = self.sized(b.sub(&a), span)?;

@@ -290,6 +290,11 @@ impl Fault<'_> {
         if REDUCERS.contains(&word) && self.expected.exact.iter().any(|t| t == "[") {
             return Some(reducer_alone(word, word_span));
         }
+        if self.expected.is_empty() && self.declares_in_module(word, word_start) {
+            let title = format!("`{word}` cannot stand in a module");
+            let error = Diagnostic::error("syntax", title).at(word_span, "");
+            return Some(error.help("declarations stand at the top level of a file"));
+        }
         if self.expected.is_empty() && is_reserved(word) {
             return Some(reserved(word, word_span));
         }
@@ -344,6 +349,15 @@ impl Fault<'_> {
                 Diagnostic::error("syntax", format!("the character `{c}` cannot stand here")).at(span, "");
             error.help("plain names are of ASCII letters, digits and `_`; back-quotes make any text a name")
         })
+    }
+
+    /// Whether a word begins a declaration among the members of a module.
+    fn declares_in_module(&self, word: &str, start: usize) -> bool {
+        let after = self.text[start + word.len()..].trim_start();
+        ["fn", "module", "pattern", "model", "use"].contains(&word)
+            && start > 0
+            && self.text.starts_with("module")
+            && after.starts_with(|c: char| c.is_alphabetic() || c == '_')
     }
 
     /// Adds how to mend what stands there.
