@@ -39,4 +39,5 @@ pub mod expr;
 pub(crate) mod fixture;
 pub mod ir;
 pub mod print;
+pub mod tiles;
 pub mod verify;
