@@ -41,7 +41,7 @@ pub enum Command {
     Run(RunArgs),
     /// Print a stage of the compilation.
     #[command(
-        after_help = "Examples:\n  mdlc dump models/ffn.mdl --emit graph\n  mdlc dump models/ffn.mdl --emit graph --after fuse"
+        after_help = "Examples:\n  mdlc dump models/ffn.mdl --emit graph\n  mdlc dump models/ffn.mdl --emit graph --after fuse\n  mdlc dump models/sparse_attention.mdl --model sparse_fixed --emit mask --pattern m1 --dim T=64"
     )]
     Dump(DumpArgs),
     /// Compare the reference evaluator and native code with expected outputs.
@@ -115,7 +115,7 @@ pub struct CompileArgs {
     /// Where to write: `.o`, `.a` or `.so`; a C header goes beside it.
     #[arg(short, long)]
     pub output: Option<PathBuf>,
-    /// Print a stage instead of the summary.
+    /// Print a stage instead of the summary; `mask` is for `dump`.
     #[arg(long, value_enum)]
     pub emit: Option<Stage>,
     /// Print the summary as JSON.
@@ -167,6 +167,18 @@ pub struct DumpArgs {
     /// Show the graph as it is after this pass.
     #[arg(long, value_name = "PASS")]
     pub after: Option<String>,
+    /// With `--emit mask`: which pattern, where there are several.
+    #[arg(long, value_name = "NAME")]
+    pub pattern: Option<String>,
+    /// With `--emit mask`: rows and columns of a tile.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
+    pub tile: Option<i64>,
+    /// With `--emit mask`: the position of another axis, such as the head; 0 without it.
+    #[arg(long, value_name = "AXIS=N", value_parser = dimension)]
+    pub at: Vec<(String, i64)>,
+    /// With `--emit mask`: where to write the picture, `.svg` or `.png`.
+    #[arg(short, long)]
+    pub output: Option<PathBuf>,
 }
 
 /// A stage that can be printed.
@@ -184,6 +196,8 @@ pub enum Stage {
     Plan,
     /// Cranelift's input.
     Clif,
+    /// A pattern (`where` of a reduction, or a boolean tensor), drawn tile by tile.
+    Mask,
 }
 
 /// `verify`.

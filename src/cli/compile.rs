@@ -49,6 +49,15 @@ pub fn dump(args: &DumpArgs) -> Result<ExitCode, Error> {
         let names: Vec<&str> = crate::passes::PIPELINE.iter().map(|p| p.name).collect();
         usage(&format!("there is no pass `{pass}`; the passes are {}", names.join(", ")));
     }
+    if args.emit == Stage::Mask {
+        if args.after.is_some() {
+            usage("--after shows a graph; a mask is drawn before all passes");
+        }
+        return print(&super::mask::mask(args)?);
+    }
+    if args.pattern.is_some() || args.tile.is_some() || !args.at.is_empty() || args.output.is_some() {
+        usage("--pattern, --tile, --at and --output are for --emit mask");
+    }
     print(&stage_text(&args.model, args.emit, args.after.as_deref())?)
 }
 
@@ -98,6 +107,9 @@ fn plan_of(loops: &crate::loops::ir::LoopProgram) -> Result<buffers::Plan, Error
 /// `mdlc compile`
 pub fn compile(args: &CompileArgs) -> Result<ExitCode, Error> {
     if let Some(stage) = args.emit {
+        if stage == Stage::Mask {
+            usage("a mask is drawn by `mdlc dump --emit mask`");
+        }
         return print(&stage_text(&args.model, stage, None)?);
     }
     let mut unit = compiler(&args.model).elaborate_file(&args.model.file)?;

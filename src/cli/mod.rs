@@ -5,6 +5,7 @@ mod analyze;
 mod args;
 mod compile;
 mod data;
+mod mask;
 mod run;
 mod verify;
 mod weights;

@@ -13,6 +13,7 @@ mod error;
 mod map;
 pub mod npy;
 pub mod npz;
+pub mod png;
 pub mod rename;
 pub mod safetensors;
 mod zip;

@@ -3,6 +3,7 @@
 mod atomic;
 mod npy;
 mod npz;
+mod png;
 mod round_trip;
 mod safetensors;
 

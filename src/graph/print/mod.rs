@@ -20,9 +20,10 @@ mod tests;
 
 pub use label::number;
 
-use super::expr::VarId;
+use super::expr::{ExprId, VarId};
 use super::ir::{
-    DimCheck, DimCondition, Function, Graph, Init, Op, Port, Program, Signature, TensorType, Value, Weight,
+    DimCheck, DimCondition, Function, Graph, Index, Init, Op, Port, Program, Signature, TensorType, Value,
+    Weight,
 };
 use crate::source::SourceMap;
 use crate::span::Span;
@@ -68,6 +69,17 @@ pub fn print(program: &Program, sources: &SourceMap, options: Options) -> String
 pub fn type_text(ty: &TensorType) -> String {
     let shape: Vec<_> = ty.shape.iter().map(ToString::to_string).collect();
     format!("{}[{}]", ty.dtype, shape.join(", "))
+}
+
+/// An expression of an index op as text, its operands under these names.
+pub fn expression_text(op: &Index, id: ExprId, operands: Vec<String>) -> String {
+    let axes = op.iterate.iter().chain(op.reduce.iter().flat_map(|reduce| &reduce.axes));
+    let indices = axes.map(|axis| axis.name.to_string()).collect();
+    let scope = expr::Scope { indices, operands, vars: &BTreeMap::new(), accumulator: None };
+    let printed = expr::print(&op.exprs, &[id], &scope);
+    let lets =
+        printed.lets.iter().fold(String::new(), |text, (name, value)| format!("{text}; {name} = {value}"));
+    format!("{}{lets}", printed.root(0, expr::Level::Or))
 }
 
 /// A condition as text: `B <= T and not T == 0`.

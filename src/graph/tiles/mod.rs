@@ -22,6 +22,7 @@
 //! remainders of such sums. What it loses is at `and` and `or`: parts that hold at different points.
 
 mod domain;
+pub mod patterns;
 mod steps;
 pub mod symbolic;
 #[cfg(test)]

@@ -403,3 +403,47 @@ fn generated_tests_of_a_band_are_a_few_comparisons() {
         assert_eq!((of(tests.any), of(tests.all)), (class != Class::Empty, class == Class::Full));
     }
 }
+
+/// The pattern of a module whose one boolean tensor is `text`, over T positions of h, i and j.
+fn elaborated(text: &str) -> (Exprs, ExprId) {
+    let source = format!(
+        "use std.attend.{{causal, window, strided, fixed}}
+         pattern blocks(l: int)[i, j] = i // l == j // l
+         pattern near(l: int)[i, j] = j <= i and i - j <= l
+         module M {{ forward(x: [T]) -> (m: bool[T, T, T]) {{ let m[h: T, i: T, j: T] = ({text})[h, i, j] m }} }}"
+    );
+    let folder = std::path::Path::new(".");
+    let unit = crate::driver::Compiler::new().elaborate_source("m.mdl", &source, folder).unwrap();
+    let found = patterns::patterns(&unit.program);
+    assert_eq!(found.len(), 1, "{text}");
+    (found[0].op.exprs.clone(), found[0].condition)
+}
+
+/// What generated code tests is exact for these patterns on tiles that are aligned.
+#[test]
+fn generated_tests_of_known_patterns_are_exact() {
+    const TILE: i64 = 8;
+    for text in [
+        "causal",
+        "window(3)",
+        "window(20)",
+        "blocks(4)",
+        "blocks(16)",
+        "near(5)",
+        "strided(8)",
+        "not window(9)",
+    ] {
+        let (mut exprs, condition) = elaborated(text);
+        let ends: Vec<ExprId> = (3..7).map(|k| exprs.index(k)).collect();
+        let tile = BTreeMap::from([(1, (ends[0], ends[1])), (2, (ends[2], ends[3]))]);
+        let tests = symbolic_tests(&mut exprs, condition, &tile);
+        for (row, column) in (0..8).flat_map(|row| (0..8).map(move |column| (row * TILE, column * TILE))) {
+            let ranges = [(0, 0), (row, row + TILE - 1), (column, column + TILE - 1)];
+            let class = exact(&exprs, condition, &ranges, 64);
+            let at = [0, 0, 0, ranges[1].0, ranges[1].1, ranges[2].0, ranges[2].1];
+            let of = |id| value(&exprs, id, &at, 64, false) != 0;
+            let found = (of(tests.any), of(tests.all));
+            assert_eq!(found, (class != Class::Empty, class == Class::Full), "{text} at {row}, {column}");
+        }
+    }
+}
