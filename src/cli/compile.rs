@@ -174,8 +174,8 @@ pub fn compile(args: &CompileArgs) -> Result<ExitCode, Error> {
     }
     let _ = writeln!(text, "  parameters   {count} in {} tensors", params.len());
     let _ = writeln!(text, "  FLOPs        {flops}");
-    let _ = writeln!(text, "  multiply-adds  {multiply_adds}");
-    let _ = writeln!(text, "  arena        {} bytes", plan.entry_bytes);
+    let _ = writeln!(text, "  MACs         {multiply_adds}");
+    let _ = writeln!(text, "  arena        {}", arena_text(&plan.entry_bytes));
     let functions = compiled.functions().len();
     let _ = writeln!(text, "  code         {bytes} bytes, {insts} CLIF instructions, {functions} functions");
     for (stage, time) in &unit.times {
@@ -209,4 +209,20 @@ fn write_object(
         })?;
     }
     Ok(vec![path.display().to_string(), header.display().to_string()])
+}
+
+/// Formulas of more characters say less than where to look.
+const MAX_FORMULA_CHARS: usize = 120;
+
+fn arena_text(bytes: &Dim) -> String {
+    let formula = bytes.to_string();
+    if formula.len() <= MAX_FORMULA_CHARS {
+        return format!("{formula} bytes");
+    }
+    let mut symbols = std::collections::BTreeSet::new();
+    bytes.visit_symbols(&mut |symbol| {
+        symbols.insert(symbol.name().to_string());
+    });
+    let symbols: Vec<String> = symbols.into_iter().collect();
+    format!("depends on {}; --emit plan shows its slots, --dim fixes them", symbols.join(", "))
 }

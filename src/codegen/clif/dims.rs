@@ -27,6 +27,11 @@ impl<'a> Sizes<'a> {
         self.known.get(dim).copied()
     }
 
+    /// Takes a value that was computed elsewhere for a size.
+    pub(crate) fn know(&mut self, dim: Dim, value: Value) {
+        self.known.insert(dim, value);
+    }
+
     /// Emits a size at the current place, or gives the value that an earlier call emitted.
     pub(crate) fn emit(&mut self, builder: &mut FunctionBuilder, dim: &Dim) -> Value {
         if let Some(value) = self.known.get(dim) {

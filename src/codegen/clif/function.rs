@@ -4,18 +4,21 @@ use super::super::error::CodeError;
 use super::bodies::{Bodies, Body};
 use super::clif_type;
 use super::dims::Sizes;
+use super::parts::Uses;
 use super::text::Notes;
+use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::loops::buffers::{FramePlan, Place};
-use crate::loops::ir::{BufferId, BufferKind, Local, LoopFunc, LoopProgram, LoopVar, Scalar, ScalarId};
+use crate::loops::ir::{BufferId, BufferKind, Local, LoopFunc, LoopProgram, LoopVar, Scalar, ScalarId, Stmt};
 use crate::source::SourceMap;
 use cranelift_codegen::Context;
 use cranelift_codegen::ir::{
-    AliasRegion, AliasRegionData, Block, FuncRef, InstBuilder, MemFlagsData, Value, types,
+    AliasRegion, AliasRegionData, Block, FuncRef, Inst, InstBuilder, MemFlagsData, StackSlotData,
+    StackSlotKind, Value, types,
 };
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
 use cranelift_module::{DataId, FuncId, Module};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Cranelift packs values in 24 bits and its register allocator in 21; stop well before either.
 const MAX_FUNCTION_VALUES: usize = 1 << 20;
@@ -32,6 +35,17 @@ pub(super) struct Env<'a> {
     pub ids: &'a [FuncId],
     /// Per buffer: its data, if it is a constant.
     pub constants: &'a [Option<DataId>],
+}
+
+/// Which statements a Cranelift function runs.
+#[derive(Clone, Copy)]
+pub(super) enum Task<'a> {
+    /// All of the function.
+    Whole,
+    /// These functions in order, which are its parts.
+    Lead(&'a [FuncId]),
+    /// Some of them.
+    Part(&'a [Stmt]),
 }
 
 /// Where a buffer starts.
@@ -56,7 +70,7 @@ pub(super) struct FuncCx<'a, 'b> {
     pub arena: Value,
     pub sizes: Sizes<'a>,
     /// Where the slots of the frame begin.
-    pub slots: Vec<Value>,
+    slots: BTreeMap<usize, Value>,
     /// Where the frame of a callee begins.
     pub callee_frames: BTreeMap<usize, Value>,
     /// The value of each enclosing loop.
@@ -75,9 +89,11 @@ pub(super) struct FuncCx<'a, 'b> {
     pub notes: Notes,
 }
 
-/// Emits a function into `context`, whose signature is set; gives comments for its printed form.
+/// Emits a task of a function into `context`, whose signature is set; gives comments for its
+/// printed form.
 pub(super) fn emit(
     env: Env<'_>,
+    task: Task<'_>,
     module: &mut dyn Module,
     bodies: &mut Bodies,
     scratch: &mut FunctionBuilderContext,
@@ -89,8 +105,10 @@ pub(super) fn emit(
     builder.append_block_params_for_function_params(entry);
     builder.switch_to_block(entry);
     builder.seal_block(entry);
-    let &[ctx, dims, arena, pointers] = builder.block_params(entry) else {
-        return Err(internal(env.func, "a function has four parameters"));
+    let (ctx, dims, arena, pointers, table) = match builder.block_params(entry) {
+        &[ctx, dims, arena, pointers] => (ctx, dims, arena, pointers, None),
+        &[ctx, dims, arena, pointers, table] => (ctx, dims, arena, pointers, Some(table)),
+        _ => return Err(internal(env.func, "a function has four or five parameters")),
     };
     let mut cx = FuncCx {
         sizes: Sizes::new(&env.program.signature.dims, dims),
@@ -101,7 +119,7 @@ pub(super) fn emit(
         context: ctx,
         dims,
         arena,
-        slots: Vec::new(),
+        slots: BTreeMap::new(),
         callee_frames: BTreeMap::new(),
         vars: vec![None; env.func.vars.len()],
         scopes: vec![HashMap::new()],
@@ -113,9 +131,24 @@ pub(super) fn emit(
         failed: None,
         notes: Notes::default(),
     };
-    cx.sizes();
-    cx.bases(pointers);
-    cx.stmts(&env.func.body)?;
+    match task {
+        Task::Whole => {
+            cx.sizes();
+            cx.bases(pointers, &|_| true);
+            cx.stmts(&env.func.body)?;
+        }
+        Task::Lead(parts) => {
+            cx.sizes();
+            cx.lead(pointers, parts);
+        }
+        Task::Part(stmts) => {
+            let table = table.ok_or_else(|| internal(env.func, "a part has no table"))?;
+            let uses = Uses::of(env.func, stmts);
+            cx.from_table(table, &uses);
+            cx.bases(pointers, &|buffer| uses.buffers.contains(&buffer));
+            cx.stmts(stmts)?;
+        }
+    }
     let ok = cx.builder.ins().iconst(types::I32, 0);
     cx.builder.ins().return_(&[ok]);
     cx.failure_exit();
@@ -142,7 +175,7 @@ fn pure(func: &LoopFunc) -> Vec<bool> {
 }
 
 impl FuncCx<'_, '_> {
-    /// All sizes that expressions name, and the frames of callees.
+    /// The start of every slot, and all sizes that expressions name.
     fn sizes(&mut self) {
         for (_, scalar, _) in self.env.func.scalars.iter() {
             if let Scalar::Dim(dim) = scalar {
@@ -151,33 +184,113 @@ impl FuncCx<'_, '_> {
         }
         let frame = self.env.frame;
         let mut next = None;
-        for slot in &frame.slots {
+        for (slot, size) in frame.slots.iter().enumerate() {
             let start = match next {
                 Some(start) => start,
                 None => self.builder.ins().iadd_imm_s(self.arena, frame.fixed_bytes),
             };
-            self.slots.push(start);
-            let size = self.sizes.emit(&mut self.builder, slot);
+            self.slots.insert(slot, start);
+            let size = self.sizes.emit(&mut self.builder, size);
             next = Some(self.builder.ins().iadd(start, size));
         }
-        for (callee, place) in &frame.callees {
-            let start = match place {
-                Place::Fixed(offset) => self.builder.ins().iadd_imm_s(self.arena, *offset),
-                Place::Slot(slot) => self.slots[*slot],
+        let callees: Vec<usize> = frame.callees.keys().copied().collect();
+        self.callee_frames(&callees);
+    }
+
+    fn callee_frames(&mut self, callees: &[usize]) {
+        for callee in callees {
+            let start = match self.env.frame.callees.get(callee) {
+                Some(Place::Fixed(offset)) => Some(self.builder.ins().iadd_imm_s(self.arena, *offset)),
+                Some(Place::Slot(slot)) => self.slots.get(slot).copied(),
+                None => None,
             };
-            self.callee_frames.insert(*callee, start);
+            if let Some(start) = start {
+                self.callee_frames.insert(*callee, start);
+            }
         }
     }
 
-    /// Where the buffers lie. Temporaries and results are one alias region, since temporaries
+    /// The sizes that expressions name and that only a call decides, in the order of the table.
+    fn table_sizes(&self) -> Vec<Dim> {
+        let named = self.env.func.scalars.iter().filter_map(|(_, scalar, _)| match scalar {
+            Scalar::Dim(dim) if dim.as_const().is_none() => Some(dim.clone()),
+            _ => None,
+        });
+        named.collect::<BTreeSet<Dim>>().into_iter().collect()
+    }
+
+    /// Writes the table, slots first, and runs the parts.
+    fn lead(&mut self, pointers: Value, parts: &[FuncId]) {
+        let sizes = self.table_sizes();
+        let sizes = sizes.iter().map(|dim| self.sizes.emit(&mut self.builder, dim));
+        let sizes: Vec<Value> = sizes.collect();
+        let entries: Vec<Value> = self.slots.values().copied().chain(sizes).collect();
+        let bytes = 8 * entries.len().max(1) as u32;
+        let slot = StackSlotData::new(StackSlotKind::ExplicitSlot, bytes, 3);
+        let slot = self.builder.create_sized_stack_slot(slot);
+        let table = self.builder.ins().stack_addr(types::I64, slot, 0);
+        for (k, entry) in entries.into_iter().enumerate() {
+            self.builder.ins().store(MemFlagsData::trusted(), entry, table, 8 * k as i32);
+        }
+        for part in parts {
+            let reference = self.import(*part);
+            let args = [self.context, self.dims, self.arena, pointers, table];
+            let call = self.builder.ins().call(reference, &args);
+            self.leave_if_failed(call);
+        }
+    }
+
+    /// Leaves if a call failed.
+    pub fn leave_if_failed(&mut self, call: Inst) {
+        let status = self.builder.inst_results(call)[0];
+        let (on, failed) = (self.builder.create_block(), self.failed());
+        self.builder.ins().brif(status, failed, &[], on, &[]);
+        self.builder.seal_block(on);
+        self.builder.switch_to_block(on);
+    }
+
+    /// What a part uses of the table that [`Self::lead`] wrote.
+    fn from_table(&mut self, table: Value, uses: &Uses) {
+        let flags = MemFlagsData::trusted().with_readonly().with_can_move();
+        let frame = self.env.frame;
+        let places = uses.buffers.iter().filter_map(|buffer| frame.places[buffer.0 as usize].as_ref());
+        let places = places.chain(uses.callees.iter().filter_map(|callee| frame.callees.get(callee)));
+        let slots: BTreeSet<usize> = places
+            .filter_map(|place| match place {
+                Place::Slot(slot) => Some(*slot),
+                Place::Fixed(_) => None,
+            })
+            .collect();
+        for slot in slots {
+            let start = self.builder.ins().load(types::I64, flags, table, 8 * slot as i32);
+            self.slots.insert(slot, start);
+        }
+        for (k, dim) in self.table_sizes().into_iter().enumerate() {
+            if uses.sizes.contains(&dim) {
+                let at = 8 * (frame.slots.len() + k) as i32;
+                let value = self.builder.ins().load(types::I64, flags, table, at);
+                self.sizes.know(dim, value);
+            }
+        }
+        for dim in uses.sizes.iter().filter(|dim| dim.as_const().is_some()) {
+            self.sizes.emit(&mut self.builder, dim);
+        }
+        let callees: Vec<usize> = uses.callees.iter().copied().collect();
+        self.callee_frames(&callees);
+    }
+
+    /// Where the buffers that are used lie. Temporaries and results are one alias region, since temporaries
     /// share memory; what is only read is another.
-    fn bases(&mut self, pointers: Value) {
+    fn bases(&mut self, pointers: Value, used: &dyn Fn(BufferId) -> bool) {
         let regions = &mut self.builder.func.dfg.alias_regions;
         let read = regions.insert(AliasRegionData { user_id: 0, description: "read".into() });
         let written = regions.insert(AliasRegionData { user_id: 1, description: "written".into() });
         let func = self.env.func;
         let args = func.buffers.iter().filter(|b| matches!(b.kind, BufferKind::Arg(_))).count() as u32;
         for (at, buffer) in func.buffers.iter().enumerate() {
+            if !used(BufferId(at as u32)) {
+                continue;
+            }
             let base = match &buffer.kind {
                 BufferKind::Arg(k) => {
                     Some(Base { pointer: self.pointer(pointers, *k), disp: 0, region: read })
@@ -190,15 +303,18 @@ impl FuncCx<'_, '_> {
                     let pointer = self.builder.ins().symbol_value(types::I64, global);
                     Base { pointer, disp: 0, region: read }
                 }),
-                BufferKind::Temp => self.env.frame.places[at].map(|place| match place {
+                BufferKind::Temp => self.env.frame.places[at].and_then(|place| match place {
                     Place::Fixed(disp) if disp < 1 << 30 => {
-                        Base { pointer: self.arena, disp, region: written }
+                        Some(Base { pointer: self.arena, disp, region: written })
                     }
                     Place::Fixed(offset) => {
                         let pointer = self.builder.ins().iadd_imm_s(self.arena, offset);
-                        Base { pointer, disp: 0, region: written }
+                        Some(Base { pointer, disp: 0, region: written })
                     }
-                    Place::Slot(slot) => Base { pointer: self.slots[slot], disp: 0, region: written },
+                    Place::Slot(slot) => {
+                        let pointer = self.slots.get(&slot).copied();
+                        pointer.map(|pointer| Base { pointer, disp: 0, region: written })
+                    }
                 }),
             };
             self.bases[at] = base;

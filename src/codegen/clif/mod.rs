@@ -5,7 +5,7 @@
 //! address of the compiling process occurs. Mathematical functions that are not worth inlining
 //! become local functions of the module, each defined once ([`bodies`]).
 //!
-//! [`function`] sets up a function, [`stmt`] emits statements, [`scalar`] expressions, [`vector`]
+//! [`function`] sets up a function, [`parts`] divides long ones, [`stmt`] emits statements, [`scalar`] expressions, [`vector`]
 //! and [`lanes`] loops that run in lanes, [`gemm`] the product kernel, [`dims`] sizes. The plan
 //! of temporaries is taken as given; of the graph nothing is known.
 
@@ -16,6 +16,7 @@ mod entry;
 mod function;
 mod gemm;
 mod lanes;
+mod parts;
 mod scalar;
 mod stmt;
 mod text;
@@ -36,6 +37,7 @@ use cranelift_codegen::Context;
 use cranelift_codegen::ir::{AbiParam, Signature, Type, types};
 use cranelift_frontend::FunctionBuilderContext;
 use cranelift_module::{DataDescription, DataId, FuncId, Linkage, Module};
+use function::{Env, Task};
 
 /// What became of one function.
 #[derive(Clone, Debug)]
@@ -80,27 +82,82 @@ pub fn define(
     }
     let constants: Vec<Vec<Option<DataId>>> =
         program.functions.iter().map(|func| constants(module, func)).collect::<Result<_, _>>()?;
-    let mut bodies = Bodies::default();
-    let mut scratch = FunctionBuilderContext::new();
-    let mut context = module.make_context();
+    let mut definer = Definer {
+        bodies: Bodies::default(),
+        scratch: FunctionBuilderContext::new(),
+        context: module.make_context(),
+        module,
+    };
     let mut compiled = Vec::with_capacity(ids.len());
     for (k, func) in program.functions.iter().enumerate() {
-        let env = function::Env {
-            program,
-            func,
-            sources,
-            frame: &plan.functions[k],
-            ids: &ids,
-            constants: &constants[k],
-        };
-        context.func.signature = entry_signature(module);
-        let notes = function::emit(env, module, &mut bodies, &mut scratch, &mut context)?;
-        let text = sources.map(|s| text::text(&func.name, &s.place(func.span), &context.func, notes));
-        let stats = finish(module, &func.name, ids[k], &mut context)?;
-        compiled.push(Compiled { name: func.name.to_string(), id: ids[k], stats, text });
+        let env =
+            Env { program, func, sources, frame: &plan.functions[k], ids: &ids, constants: &constants[k] };
+        compiled.push(definer.function(env, ids[k])?);
     }
-    bodies.define(module, &mut scratch, &mut context)?;
+    definer.finish()?;
     Ok(compiled)
+}
+
+/// Defines functions in a module.
+struct Definer<'m> {
+    module: &'m mut dyn Module,
+    bodies: Bodies,
+    scratch: FunctionBuilderContext,
+    context: Context,
+}
+
+impl Definer<'_> {
+    /// Defines a function of the program, a long one in parts.
+    fn function(&mut self, env: Env<'_>, id: FuncId) -> Result<Compiled, CodeError> {
+        let name = env.func.name.to_string();
+        let mut compiled =
+            Compiled { name, id, stats: CodeStats::default(), text: env.sources.map(|_| String::new()) };
+        let parts = parts::cut(env.func);
+        if parts.len() == 1 {
+            self.task(env, Task::Whole, id, &env.func.name, &mut compiled)?;
+            return Ok(compiled);
+        }
+        let mut signature = entry_signature(self.module);
+        signature.params.push(AbiParam::new(types::I64));
+        let mut ids = Vec::with_capacity(parts.len());
+        for (k, stmts) in parts.into_iter().enumerate() {
+            let name = format!("{}.part{k}", env.func.name);
+            let part = self.module.declare_anonymous_function(&signature);
+            let part = part.map_err(|error| CodeError::of_module(&name, &error))?;
+            self.task(env, Task::Part(&env.func.body[stmts]), part, &name, &mut compiled)?;
+            ids.push(part);
+        }
+        self.task(env, Task::Lead(&ids), id, &env.func.name, &mut compiled)?;
+        Ok(compiled)
+    }
+
+    fn task(
+        &mut self,
+        env: Env<'_>,
+        task: Task<'_>,
+        id: FuncId,
+        name: &str,
+        compiled: &mut Compiled,
+    ) -> Result<(), CodeError> {
+        self.context.func.signature = entry_signature(self.module);
+        if matches!(task, Task::Part(_)) {
+            self.context.func.signature.params.push(AbiParam::new(types::I64));
+        }
+        let notes =
+            function::emit(env, task, self.module, &mut self.bodies, &mut self.scratch, &mut self.context)?;
+        if let (Some(text), Some(sources)) = (&mut compiled.text, env.sources) {
+            text.push_str(&text::text(name, &sources.place(env.func.span), &self.context.func, notes));
+        }
+        let stats = finish(self.module, name, id, &mut self.context)?;
+        compiled.stats.clif_insts += stats.clif_insts;
+        compiled.stats.code_bytes += stats.code_bytes;
+        Ok(())
+    }
+
+    /// Defines the functions that the others call.
+    fn finish(mut self) -> Result<(), CodeError> {
+        self.bodies.define(self.module, &mut self.scratch, &mut self.context)
+    }
 }
 
 fn finish(

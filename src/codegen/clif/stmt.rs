@@ -199,11 +199,7 @@ impl FuncCx<'_, '_> {
         let frame = self.callee_frames.get(&callee).copied().unwrap_or(self.arena);
         let reference = self.import(self.env.ids[callee]);
         let call = self.builder.ins().call(reference, &[self.context, self.dims, frame, pointers]);
-        let status = self.builder.inst_results(call)[0];
-        let (on, failed) = (self.builder.create_block(), self.failed());
-        self.builder.ins().brif(status, failed, &[], on, &[]);
-        self.builder.seal_block(on);
-        self.builder.switch_to_block(on);
+        self.leave_if_failed(call);
         Ok(())
     }
 }

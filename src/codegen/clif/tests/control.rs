@@ -228,20 +228,47 @@ fn sizes_have_their_values() {
     assert_eq!(outputs.get("out").unwrap().as_i64().unwrap(), [35, 2, 1, 5, 7, -1]);
 }
 
-/// A function of more values than the back end holds is refused, not attempted.
-#[test]
-fn functions_that_are_too_large_are_refused() {
-    let mut kit = Kit::new("large");
-    let out = kit.output("out", DType::F32, vec![Dim::from(4)]);
-    let mut body = Vec::new();
+/// `count` statements, each of which stores a sum in the same place.
+fn stores(kit: &mut Kit, count: usize) -> Vec<Stmt> {
+    let buffer = kit.output("out", DType::F32, vec![Dim::from(4)]);
     let index = kit.int(0);
-    for k in 0..400_000 {
+    let mut store = |k: usize| {
         let (a, b) = (kit.real(k as f32), kit.real(k as f32 + 0.5));
-        let value = kit.binary(BinaryOp::Add, a, b);
-        body.push(Stmt::Store { buffer: out, index, value });
-    }
+        Stmt::Store { buffer, index, value: kit.binary(BinaryOp::Add, a, b) }
+    };
+    (0..count).map(&mut store).collect()
+}
+
+/// A statement of more values than the back end holds is refused, not attempted.
+#[test]
+fn statements_that_are_too_large_are_refused() {
+    let mut kit = Kit::new("large");
+    let then = stores(&mut kit, 400_000);
+    let (zero, one) = (kit.int(0), kit.int(1));
+    let condition = kit.binary(BinaryOp::Lt, zero, one);
+    let body = vec![Stmt::If { condition, then, otherwise: Vec::new() }];
     let error = Compiled::new(kit.program(body)).unwrap_err();
     assert_eq!(error.to_diagnostic().code, "function-too-large");
+}
+
+/// A function of many statements runs in parts, in order, with the sizes of the whole.
+#[test]
+fn long_functions_run_in_parts() {
+    let mut kit = Kit::new("long");
+    let n = kit.symbol("n");
+    kit.input("x", DType::Bool, vec![n.clone()]);
+    let out = kit.output("rows", DType::I64, vec![n.clone(), Dim::from(1000)]);
+    let body = (0..1000).map(|k| {
+        let row = kit.dim(&n.sub(&Dim::ONE).unwrap());
+        let width = kit.int(1000);
+        let (row, column) = (kit.binary(BinaryOp::Mul, row, width), kit.int(k));
+        Stmt::Store { buffer: out, index: kit.binary(BinaryOp::Add, row, column), value: column }
+    });
+    let body: Vec<Stmt> = body.collect();
+    let x = Tensor::zeros(DType::Bool, [3]).unwrap();
+    let outputs = kit.run(body, &[("x", &x)]).unwrap();
+    let last: Vec<i64> = (0..1000).collect();
+    assert_eq!(outputs.get("rows").unwrap().as_i64().unwrap()[2000..], last);
 }
 
 /// The printed form names the statements and their source lines.
