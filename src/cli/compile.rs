@@ -219,10 +219,6 @@ fn arena_text(bytes: &Dim) -> String {
     if formula.len() <= MAX_FORMULA_CHARS {
         return format!("{formula} bytes");
     }
-    let mut symbols = std::collections::BTreeSet::new();
-    bytes.visit_symbols(&mut |symbol| {
-        symbols.insert(symbol.name().to_string());
-    });
-    let symbols: Vec<String> = symbols.into_iter().collect();
+    let symbols: Vec<String> = bytes.symbols().iter().map(|symbol| symbol.name().to_string()).collect();
     format!("depends on {}; --emit plan shows its slots, --dim fixes them", symbols.join(", "))
 }
