@@ -35,8 +35,8 @@ struct Packed {
 
 fn pack_graph(graph: &mut Graph, args: &[bool]) -> bool {
     let mut changed = false;
+    let known = bind_time_nodes(graph, args);
     for id in graph.topological() {
-        let known = bind_time_nodes(graph, args);
         let operands = graph.operands(id);
         match &graph.node(id).op {
             Op::MatMul(product) if known.contains(&operands[1].node) => {

@@ -32,12 +32,16 @@ pub fn form_regions(program: &mut Program) -> Changed {
     for function in &mut program.functions {
         walk(&mut function.graph, &Vars::new(), &mut |graph, vars| {
             for find in [attention as Finder, rows] {
-                for id in graph.topological().into_iter().rev() {
+                let mut order = graph.topological();
+                for id in order.clone().into_iter().rev() {
                     if !graph.dag.contains_node(id) {
                         continue;
                     }
-                    if let Some(chain) = find(graph, id, vars) {
-                        changed |= outline(graph, &chain, vars, &mut fresh);
+                    if let Some(chain) = find(graph, id, &order, vars)
+                        && outline(graph, &chain, vars, &mut fresh)
+                    {
+                        order = graph.topological();
+                        changed = true;
                     }
                 }
             }
@@ -47,7 +51,8 @@ pub fn form_regions(program: &mut Program) -> Changed {
     Changed::from(changed)
 }
 
-type Finder = fn(&Graph, NodeIndex, &Vars) -> Option<Chain>;
+/// Finds a chain that ends in a node; the nodes are given in topological order.
+type Finder = fn(&Graph, NodeIndex, &[NodeIndex], &Vars) -> Option<Chain>;
 
 /// Ops over shared rows. For each op, which of its iterate axes is which row.
 struct Chain {
@@ -57,12 +62,12 @@ struct Chain {
 }
 
 /// A product whose operand is a softmax.
-fn attention(graph: &Graph, id: NodeIndex, vars: &Vars) -> Option<Chain> {
+fn attention(graph: &Graph, id: NodeIndex, order: &[NodeIndex], vars: &Vars) -> Option<Chain> {
     let Op::MatMul(product) = &graph.node(id).op else { return None };
     let rows: Vec<usize> = (0..product.iterate.len())
         .filter(|k| product.roles[*k] == Role::Batch && !product.iterate[*k].extent.is(1))
         .collect();
-    let chain = gather(graph, id, rows, RegionKind::Attention, vars)?;
+    let chain = gather(graph, (id, order), rows, RegionKind::Attention, vars)?;
     let has = |wanted: &dyn Fn(&Index) -> bool| {
         chain.members.keys().any(|m| matches!(&graph.node(*m).op, Op::Index(index) if wanted(index)))
     };
@@ -73,7 +78,7 @@ fn attention(graph: &Graph, id: NodeIndex, vars: &Vars) -> Option<Chain> {
 }
 
 /// A pointwise op that reads statistics of its rows.
-fn rows(graph: &Graph, id: NodeIndex, vars: &Vars) -> Option<Chain> {
+fn rows(graph: &Graph, id: NodeIndex, order: &[NodeIndex], vars: &Vars) -> Option<Chain> {
     let Op::Index(index) = &graph.node(id).op else { return None };
     if index.reduce.is_some() {
         return None;
@@ -98,7 +103,7 @@ fn rows(graph: &Graph, id: NodeIndex, vars: &Vars) -> Option<Chain> {
     if !wider {
         return None;
     }
-    gather(graph, id, rows, RegionKind::Rows, vars)
+    gather(graph, (id, order), rows, RegionKind::Rows, vars)
 }
 
 /// Whether an op reduces, or works on what a reduction left: one value a row.
@@ -128,14 +133,19 @@ fn iterate_of(op: &Op) -> Option<&[Axis]> {
 }
 
 /// Collects producers backwards from the last op.
-fn gather(graph: &Graph, last: NodeIndex, rows: Vec<usize>, kind: RegionKind, vars: &Vars) -> Option<Chain> {
+fn gather(
+    graph: &Graph,
+    (last, order): (NodeIndex, &[NodeIndex]),
+    rows: Vec<usize>,
+    kind: RegionKind,
+    vars: &Vars,
+) -> Option<Chain> {
     if rows.is_empty() {
         return None;
     }
     let iterate = iterate_of(&graph.node(last).op)?;
     let axes: Vec<Axis> = rows.iter().map(|k| iterate[*k].clone()).collect();
     let mut members = BTreeMap::from([(last, rows)]);
-    let order = graph.topological();
     for id in order.iter().rev() {
         let readers: Vec<NodeIndex> =
             graph.users(*id).into_iter().filter(|user| members.contains_key(user)).collect();
@@ -154,7 +164,7 @@ fn gather(graph: &Graph, last: NodeIndex, rows: Vec<usize>, kind: RegionKind, va
         }
     }
     let chain = Chain { kind, axes, members };
-    (chain.members.len() > 1 && is_convex(graph, &chain)).then_some(chain)
+    (chain.members.len() > 1 && is_convex(graph, order, &chain)).then_some(chain)
 }
 
 fn joins(op: &Op, kind: RegionKind) -> bool {
@@ -260,9 +270,9 @@ fn points_at(graph: &Graph, reader: NodeIndex, value: Value, ranges: &Ranges) ->
 }
 
 /// Whether no path leaves the chain and comes back.
-fn is_convex(graph: &Graph, chain: &Chain) -> bool {
+fn is_convex(graph: &Graph, order: &[NodeIndex], chain: &Chain) -> bool {
     let mut behind: BTreeSet<NodeIndex> = BTreeSet::new();
-    for id in graph.topological() {
+    for id in order.iter().copied() {
         let inputs = graph.operands(id);
         let member = chain.members.contains_key(&id);
         if member && inputs.iter().any(|v| behind.contains(&v.node)) {
