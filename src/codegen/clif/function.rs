@@ -105,9 +105,9 @@ pub(super) fn emit(
     builder.append_block_params_for_function_params(entry);
     builder.switch_to_block(entry);
     builder.seal_block(entry);
-    let (ctx, dims, arena, pointers, table) = match builder.block_params(entry) {
-        &[ctx, dims, arena, pointers] => (ctx, dims, arena, pointers, None),
-        &[ctx, dims, arena, pointers, table] => (ctx, dims, arena, pointers, Some(table)),
+    let (ctx, dims, arena, pointers, table) = match *builder.block_params(entry) {
+        [ctx, dims, arena, pointers] => (ctx, dims, arena, pointers, None),
+        [ctx, dims, arena, pointers, table] => (ctx, dims, arena, pointers, Some(table)),
         _ => return Err(internal(env.func, "a function has four or five parameters")),
     };
     let mut cx = FuncCx {
@@ -144,7 +144,7 @@ pub(super) fn emit(
         Task::Part(stmts) => {
             let table = table.ok_or_else(|| internal(env.func, "a part has no table"))?;
             let uses = Uses::of(env.func, stmts);
-            cx.from_table(table, &uses);
+            cx.take_from_table(table, &uses);
             cx.bases(pointers, &|buffer| uses.buffers.contains(&buffer));
             cx.stmts(stmts)?;
         }
@@ -250,7 +250,7 @@ impl FuncCx<'_, '_> {
     }
 
     /// What a part uses of the table that [`Self::lead`] wrote.
-    fn from_table(&mut self, table: Value, uses: &Uses) {
+    fn take_from_table(&mut self, table: Value, uses: &Uses) {
         let flags = MemFlagsData::trusted().with_readonly().with_can_move();
         let frame = self.env.frame;
         let places = uses.buffers.iter().filter_map(|buffer| frame.places[buffer.0 as usize].as_ref());
