@@ -247,3 +247,31 @@ fn sizes_that_a_model_refuses_are_not_drawn() {
     let value: Value = serde_json::from_slice(&run.get_output().stdout).unwrap();
     assert_eq!(value["outputs"][0]["shape"], serde_json::json!([8, 8]));
 }
+
+#[test]
+fn sizes_under_which_a_call_fails_are_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    // Only the call finds that the third axis must be long, and a mean over nothing is no error.
+    let text = "module M { forward(x: [A, B, C], i: i64[D]) -> (y: [A], z: [D]) {
+        let y[a] = mean[b: B - 6] x[a, b, 0]
+        let z[d] = x[0, 0, i[d] + 6]
+        (y, z) } }";
+    let good = model(folder.path(), text);
+    for backend in [&["--json"][..], &["--json", "--reference"]] {
+        let run = mdlc().args(["run", &good]).args(backend).assert().code(0);
+        let value: Value = serde_json::from_slice(&run.get_output().stdout).unwrap();
+        let size = |name: &str| value["sizes"][name].as_i64().unwrap();
+        assert!(size("B") > 6 && size("C") > 7, "{value}");
+        assert!(value["outputs"][0]["mean"].is_f64(), "{value}");
+    }
+}
+
+#[test]
+fn sizes_that_cannot_be_found_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let good =
+        model(folder.path(), "module M { forward(x: [A]) -> (y: [A]) { require A * A == 7, \"odd\" x } }");
+    let run = mdlc().args(["run", &good]).assert().code(1);
+    let text = String::from_utf8(run.get_output().stderr.clone()).unwrap();
+    assert!(text.contains("A=2 was chosen; give other sizes with --dim, or an input"), "{text}");
+}

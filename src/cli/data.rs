@@ -2,12 +2,11 @@
 
 use super::{plain, warn};
 use crate::diag::Fault;
-use crate::dim::Symbol;
 use crate::driver::Error;
 use crate::files::rename::{NameMap, Renaming};
 use crate::files::{NamedTensors, read_tensors};
-use crate::graph::dims::{DimEnv, bind_dims};
-use crate::graph::ir::{Port, Program, Signature};
+use crate::graph::dims::DimEnv;
+use crate::graph::ir::{Port, Signature};
 use crate::ops::init::{Init, initialise};
 use crate::tensor::{Data, Tensor, TensorError};
 use serde_json::{Value, json};
@@ -87,56 +86,14 @@ pub fn read_inputs(options: &[String]) -> Result<NamedTensors, Error> {
     Ok(inputs)
 }
 
-/// Sizes for the free dimensions that no input decides: small, and different from each other, so that
-/// mixed-up axes show; where the model refuses those, one size for all of them.
-pub fn choose_sizes(program: &Program, inputs: &NamedTensors) -> (DimEnv, Vec<(Symbol, i64)>) {
-    const DIFFERENT: [i64; 5] = [2, 5, 3, 4, 7];
-    const EQUAL: [i64; 5] = [4, 8, 16, 32, 64];
-    let signature = &program.signature;
-    let mut known = DimEnv::new();
-    for port in &signature.inputs {
-        let Some(tensor) = inputs.get(&port.name) else { continue };
-        for (dim, size) in port.ty.shape.iter().zip(tensor.shape()) {
-            if let (Some(symbol), Ok(size)) = (dim.as_symbol(), i64::try_from(*size)) {
-                known.set(symbol.clone(), size);
-            }
-        }
-    }
-    let open: Vec<&Symbol> = signature.dims.iter().filter(|symbol| known.get(symbol).is_none()).collect();
-    let candidate = |size: &dyn Fn(usize) -> i64| {
-        let chosen: Vec<(Symbol, i64)> =
-            open.iter().enumerate().map(|(k, symbol)| ((*symbol).clone(), size(k))).collect();
-        let mut env = known.clone();
-        chosen.iter().for_each(|(symbol, size)| env.set(symbol.clone(), *size));
-        (env, chosen)
-    };
-    let is_accepted = |env: &DimEnv| {
-        let shape = |port: &Port| match inputs.get(&port.name) {
-            Some(tensor) => Ok(tensor.shape().to_vec()),
-            None => env.shape(&port.ty.shape),
-        };
-        let Ok(shapes) = signature.inputs.iter().map(shape).collect::<Result<Vec<_>, _>>() else {
-            return false;
-        };
-        let shapes: Vec<&[usize]> = shapes.iter().map(Vec::as_slice).collect();
-        bind_dims(signature, &program.checks, &shapes).is_ok()
-    };
-    let first = candidate(&|k| DIFFERENT[k % DIFFERENT.len()]);
-    if open.is_empty() || is_accepted(&first.0) {
-        return first;
-    }
-    let equal = EQUAL.iter().map(|size| candidate(&|_| *size));
-    equal.into_iter().find(|(env, _)| is_accepted(env)).unwrap_or(first)
-}
-
-/// Draws the inputs that are not given. Returns what was drawn, in words.
+/// Draws the inputs that are not given. Also returns what was drawn, in words.
 pub fn draw_inputs(
     signature: &Signature,
-    inputs: &mut NamedTensors,
+    given: &NamedTensors,
     sizes: &DimEnv,
     seed: u64,
-) -> Result<Vec<String>, Error> {
-    let mut drawn = Vec::new();
+) -> Result<(NamedTensors, Vec<String>), Error> {
+    let (mut inputs, mut drawn) = (given.clone(), Vec::new());
     for port in &signature.inputs {
         if inputs.contains_key(&port.name) {
             continue;
@@ -148,7 +105,7 @@ pub fn draw_inputs(
         let failed = |e: TensorError| plain("limit", Fault::Limit, format!("`{}`: {e}", port.name));
         inputs.insert(port.name.clone(), draw(port, shape, seed).map_err(failed)?);
     }
-    Ok(drawn)
+    Ok((inputs, drawn))
 }
 
 /// Reals are standard normal, integers 0 and 1 by turns, truths all true, so that ids are in range and

@@ -1,7 +1,7 @@
 //! `mdlc dump --emit mask`: a pattern, drawn tile by tile.
 
 use super::args::DumpArgs;
-use super::data::choose_sizes;
+use super::sizes::{Sizes, choices};
 use super::{compiler, plain, usage};
 use crate::diag::Fault;
 use crate::dim::Symbol;
@@ -94,7 +94,9 @@ fn condition(pattern: &Pattern<'_>) -> String {
 
 /// Sizes for what is free: rows and columns that can be seen, and others that the model accepts.
 fn sizes(unit: &Unit, pattern: &Pattern<'_>) -> (DimEnv, Vec<(Symbol, i64)>) {
-    let (mut sizes, mut made_up) = choose_sizes(&unit.program, &NamedTensors::new());
+    let first = choices(&unit.program, &NamedTensors::new()).into_iter().next();
+    let first = first.expect("invariant: there is a choice of sizes");
+    let Sizes { env: mut sizes, chosen: mut made_up } = first;
     for axis in [pattern.row, pattern.column].into_iter().filter_map(|k| pattern.axes().nth(k)) {
         if let Some(symbol) = axis.extent.as_symbol() {
             sizes.set(symbol.clone(), FREE_EXTENT);

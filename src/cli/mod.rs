@@ -7,6 +7,7 @@ mod compile;
 mod data;
 mod mask;
 mod run;
+mod sizes;
 mod verify;
 mod weights;
 

@@ -1,12 +1,14 @@
 //! `mdlc run`
 
 use super::args::RunArgs;
-use super::data::{Mapped, choose_sizes, draw_inputs, read_inputs, read_weights};
+use super::data::{Mapped, draw_inputs, read_inputs, read_weights};
+use super::sizes::{Sizes, choices};
 use super::{compiler, plain, print, print_json};
 use crate::diag::{Diagnostic, Fault};
 use crate::dim::Symbol;
 use crate::driver::{Error, Unit, reference};
 use crate::files::{NamedTensors, write_tensors};
+use crate::graph::ir::Signature;
 use crate::runtime::Weights;
 use crate::tensor::{Data, Tensor};
 use indexmap::IndexMap;
@@ -18,7 +20,7 @@ use std::time::Instant;
 
 /// Compiles, binds, calls, and says what came out.
 pub fn run(args: &RunArgs) -> Result<ExitCode, Error> {
-    let mut inputs = read_inputs(&args.inputs)?;
+    let inputs = read_inputs(&args.inputs)?;
     let at_hand = inputs.iter().fold(compiler(&args.model), |c, (name, t)| c.given(name, t.shape()));
     let mut unit = at_hand.elaborate_file(&args.model.file)?;
     let signature = unit.program.signature.clone();
@@ -28,8 +30,6 @@ pub fn run(args: &RunArgs) -> Result<ExitCode, Error> {
         let title = format!("the entry has no input `{name}`; its inputs are {}", names.join(", "));
         return Err(plain("unknown-input", Fault::User, title));
     }
-    let (sizes, chosen) = choose_sizes(&unit.program, &inputs);
-    let drawn = draw_inputs(&signature, &mut inputs, &sizes, args.seed)?;
     let (weights, mapped) = match &args.weights {
         Some(path) => {
             let (tensors, mapped) = read_weights(path, args.map.as_deref())?;
@@ -39,16 +39,15 @@ pub fn run(args: &RunArgs) -> Result<ExitCode, Error> {
         }
         None => (Weights::initialised(args.seed), None),
     };
-    let computed = if args.reference {
-        by_reference(&unit, &weights, &inputs)
+    let choices = Choices { all: choices(&unit.program, &inputs), given: inputs, seed: args.seed };
+    let (computed, made_up) = if args.reference {
+        by_reference(&unit, &weights, &choices)?
     } else {
-        natively(&mut unit, &weights, &inputs)
+        natively(&mut unit, &weights, &choices)?
     };
-    let computed = computed?;
     if let Some(path) = &args.output {
         write_tensors(path, computed.outputs.iter().map(|(name, tensor)| (name, tensor.view())))?;
     }
-    let made_up = MadeUp { sizes: chosen, inputs: drawn };
     if args.json {
         print_json(&as_json(args, &signature.name, mapped.as_ref(), &made_up, &computed))
     } else {
@@ -140,31 +139,76 @@ fn seconds(unit: &Unit) -> f64 {
     unit.times.iter().map(|(_, time)| time.as_secs_f64()).sum()
 }
 
-fn natively(unit: &mut Unit, weights: &Weights, inputs: &NamedTensors) -> Result<Computed, Error> {
+fn natively(unit: &mut Unit, weights: &Weights, choices: &Choices) -> Result<(Computed, MadeUp), Error> {
     unit.optimise(None)?;
     let loops = unit.lower()?;
     let compiled = unit.generate(loops, false)?;
     let compile_seconds = seconds(unit);
-    let at = |diagnostic: Diagnostic| Error { sources: unit.sources.clone(), diagnostics: vec![diagnostic] };
-    let model = compiled.bind(weights).map_err(|e| at(e.to_diagnostic()))?;
-    let started = Instant::now();
-    let ports = compiled.signature().inputs.iter();
-    let named = ports.map(|p| (p.name.as_str(), inputs[&p.name].view()));
-    let outputs = model.call(named).map_err(|e| at(e.to_diagnostic()))?;
-    let call_seconds = started.elapsed().as_secs_f64();
-    Ok(Computed { outputs: outputs.into_tensors(), compile_seconds, call_seconds })
+    let model = compiled.bind(weights).map_err(|e| at(unit, e.to_diagnostic()))?;
+    let signature = compiled.signature();
+    let (outputs, call_seconds, made_up) = choices.first_that_suits(unit, signature, &|inputs| {
+        let named = signature.inputs.iter().map(|p| (p.name.as_str(), inputs[&p.name].view()));
+        model.call(named).map_err(|e| e.to_diagnostic())
+    })?;
+    Ok((Computed { outputs: outputs.into_tensors(), compile_seconds, call_seconds }, made_up))
 }
 
-fn by_reference(unit: &Unit, weights: &Weights, inputs: &NamedTensors) -> Result<Computed, Error> {
-    let at = |diagnostic: Diagnostic| Error { sources: unit.sources.clone(), diagnostics: vec![diagnostic] };
+fn by_reference(unit: &Unit, weights: &Weights, choices: &Choices) -> Result<(Computed, MadeUp), Error> {
     let signature = &unit.program.signature;
-    let weights = weights.ordered(signature).map_err(|e| at(e.to_diagnostic()))?;
-    let given: Vec<Tensor> = signature.inputs.iter().map(|p| inputs[&p.name].clone()).collect();
-    let started = Instant::now();
-    let outputs = reference(&unit.program, &given, &weights).map_err(|diagnostic| at(*diagnostic))?;
-    let call_seconds = started.elapsed().as_secs_f64();
+    let weights = weights.ordered(signature).map_err(|e| at(unit, e.to_diagnostic()))?;
+    let (outputs, call_seconds, made_up) = choices.first_that_suits(unit, signature, &|inputs| {
+        let given: Vec<Tensor> = signature.inputs.iter().map(|p| inputs[&p.name].clone()).collect();
+        reference(&unit.program, &given, &weights).map_err(|diagnostic| *diagnostic)
+    })?;
     let outputs = signature.outputs.iter().map(|port| port.name.clone()).zip(outputs).collect();
-    Ok(Computed { outputs, compile_seconds: seconds(unit), call_seconds })
+    Ok((Computed { outputs, compile_seconds: seconds(unit), call_seconds }, made_up))
+}
+
+fn at(unit: &Unit, diagnostic: Diagnostic) -> Error {
+    Error { sources: unit.sources.clone(), diagnostics: vec![diagnostic] }
+}
+
+/// What a call may be made with.
+struct Choices {
+    /// In order of preference.
+    all: Vec<Sizes>,
+    given: NamedTensors,
+    seed: u64,
+}
+
+impl Choices {
+    /// The first call that goes through, the seconds it took, and what it was made with. A call may
+    /// find what no condition on sizes says, such as an index that only longer axes hold; then the next
+    /// sizes are tried. If none suit, the first failure is the one to report.
+    fn first_that_suits<T>(
+        &self,
+        unit: &Unit,
+        signature: &Signature,
+        call: &dyn Fn(&NamedTensors) -> Result<T, Diagnostic>,
+    ) -> Result<(T, f64, MadeUp), Error> {
+        let mut first = None;
+        for Sizes { env, chosen } in &self.all {
+            let (inputs, drawn) = draw_inputs(signature, &self.given, env, self.seed)?;
+            let started = Instant::now();
+            let diagnostic = match call(&inputs) {
+                Ok(outputs) => {
+                    let made_up = MadeUp { sizes: chosen.clone(), inputs: drawn };
+                    return Ok((outputs, started.elapsed().as_secs_f64(), made_up));
+                }
+                Err(diagnostic) if chosen.is_empty() => return Err(at(unit, diagnostic)),
+                Err(diagnostic) => diagnostic,
+            };
+            let is_of_sizes = diagnostic.fault == Fault::User;
+            let sizes: Vec<String> = chosen.iter().map(|(s, size)| format!("{}={size}", s.name())).collect();
+            let help = format!("{} was chosen; give other sizes with --dim, or an input", sizes.join(", "));
+            first.get_or_insert(diagnostic.help(help));
+            if !is_of_sizes {
+                break;
+            }
+        }
+        let diagnostic = first.expect("invariant: there is a choice of sizes");
+        Err(at(unit, diagnostic))
+    }
 }
 
 /// Least, greatest and mean element; NaN of nothing.
