@@ -20,7 +20,7 @@ impl Dim {
             let whole = inner.add(&first.mul(&offset)?)?;
             return quotient.add(&whole.floor_div(&first.mul(divisor)?)?);
         }
-        quotient.add(&rest.opaque_quotient(divisor))
+        quotient.add(&rest.opaque_quotient(divisor)?)
     }
 
     /// The remainder of floored division; it has the divisor's sign.
@@ -35,7 +35,7 @@ impl Dim {
         if rest == Dim::ZERO || rest.is_below(divisor) {
             return Ok(rest);
         }
-        Ok(Dim::atom(Atom::Mod(rest, divisor.clone())))
+        Dim::atom(Atom::Mod(rest, divisor.clone()))
     }
 
     /// The quotient where the division leaves no rest for any values of the symbols.
@@ -46,9 +46,9 @@ impl Dim {
         }
     }
 
-    fn opaque_quotient(&self, divisor: &Dim) -> Dim {
+    fn opaque_quotient(&self, divisor: &Dim) -> Result<Dim, DimError> {
         if self.is_below(divisor) {
-            Dim::ZERO
+            Ok(Dim::ZERO)
         } else {
             Dim::atom(Atom::FloorDiv(self.clone(), divisor.clone()))
         }
@@ -104,7 +104,8 @@ impl Dim {
                 return Ok((quotient, Dim::ZERO));
             };
             let Some(m) = monomial_div(&monomial, lead) else { break };
-            if coefficient % lead_coefficient != 0 {
+            // `None` where the quotient leaves the 64-bit range.
+            if coefficient.checked_rem(*lead_coefficient) != Some(0) {
                 break;
             }
             let step = Dim::from_terms([(m, coefficient / lead_coefficient)])?;

@@ -6,7 +6,9 @@
 //! polynomials have one representation, so `==` decides equality up to what the opaque atoms
 //! hide, and [`Dim::compare`] says *no* or *unknown* for the rest.
 //!
-//! Symbols stand for sizes, so they are never negative. All arithmetic is checked 64-bit.
+//! Symbols stand for sizes, so they are never negative. All arithmetic is checked 64-bit. A formula
+//! has a bounded number of terms and atoms and bounded exponents, counted at each use of a shared
+//! part, so that whatever walks one is bounded too, in time and in depth.
 
 mod divide;
 mod range;
@@ -70,8 +72,8 @@ pub enum DimError {
     /// A symbol has no value in the environment.
     #[error("dimension `{0}` has no value")]
     Unbound(String),
-    /// The polynomial has too many terms to be handled.
-    #[error("the size formula has too many terms")]
+    /// The polynomial has too many terms or atoms, or too high exponents, to be handled.
+    #[error("the size formula is too complex")]
     TooComplex,
 }
 
@@ -95,6 +97,12 @@ pub type Monomial = Vec<(Atom, u32)>;
 
 const MAX_TERMS: usize = 256;
 
+/// Atoms of one formula, those within atoms included.
+const MAX_ATOMS: u32 = 2048;
+
+/// Greatest exponent. Any size above 1 to a higher one leaves the 64-bit range.
+const MAX_EXPONENT: u32 = 64;
+
 /// A size, known or symbolic.
 ///
 /// # Units
@@ -106,8 +114,27 @@ pub struct Dim(Repr);
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Repr {
     Const(i64),
+    Poly(Arc<Poly>),
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Poly {
     /// Terms sorted by monomial, coefficients non-zero, not a lone constant.
-    Poly(Arc<Vec<(Monomial, i64)>>),
+    terms: Vec<(Monomial, i64)>,
+    /// Number of atoms, those within atoms included.
+    atoms: u32,
+}
+
+impl Atom {
+    /// Number of atoms that it is made of.
+    fn atoms(&self) -> u32 {
+        match self {
+            Atom::Symbol(_) => 1,
+            Atom::FloorDiv(a, b) | Atom::Mod(a, b) | Atom::Min(a, b) | Atom::Max(a, b) => {
+                a.atoms().saturating_add(b.atoms()).saturating_add(1)
+            }
+        }
+    }
 }
 
 impl Dim {
@@ -118,11 +145,18 @@ impl Dim {
 
     /// A symbol as a dimension.
     pub fn symbol(symbol: Symbol) -> Dim {
-        Dim::atom(Atom::Symbol(symbol))
+        Dim(Repr::Poly(Arc::new(Poly { terms: vec![(vec![(Atom::Symbol(symbol), 1)], 1)], atoms: 1 })))
     }
 
-    fn atom(atom: Atom) -> Dim {
-        Dim(Repr::Poly(Arc::new(vec![(vec![(atom, 1)], 1)])))
+    fn atom(atom: Atom) -> Result<Dim, DimError> {
+        Dim::from_terms([(vec![(atom, 1)], 1)])
+    }
+
+    fn atoms(&self) -> u32 {
+        match &self.0 {
+            Repr::Const(_) => 0,
+            Repr::Poly(poly) => poly.atoms,
+        }
     }
 
     /// The value, if it is known.
@@ -153,7 +187,7 @@ impl Dim {
     pub fn terms(&self) -> &[(Monomial, i64)] {
         match &self.0 {
             Repr::Const(_) => &[],
-            Repr::Poly(terms) => terms,
+            Repr::Poly(poly) => &poly.terms,
         }
     }
 
@@ -161,7 +195,7 @@ impl Dim {
         match &self.0 {
             Repr::Const(0) => Vec::new(),
             Repr::Const(value) => vec![(Vec::new(), *value)],
-            Repr::Poly(terms) => terms.as_ref().clone(),
+            Repr::Poly(poly) => poly.terms.clone(),
         }
     }
 
@@ -183,7 +217,11 @@ impl Dim {
         {
             return Ok(Dim(Repr::Const(*value)));
         }
-        Ok(Dim(Repr::Poly(Arc::new(sum.into_iter().collect()))))
+        let atoms = sum.keys().flatten().fold(0u32, |n, (atom, _)| n.saturating_add(atom.atoms()));
+        if atoms > MAX_ATOMS {
+            return Err(DimError::TooComplex);
+        }
+        Ok(Dim(Repr::Poly(Arc::new(Poly { terms: sum.into_iter().collect(), atoms }))))
     }
 
     /// The sum.
@@ -240,6 +278,12 @@ impl Dim {
     /// # Errors
     /// As [`Dim::add`].
     pub fn pow(&self, exponent: u32) -> Result<Dim, DimError> {
+        if let Some(base) = self.as_const() {
+            return base.checked_pow(exponent).map(Dim::from).ok_or(DimError::Overflow);
+        }
+        if exponent > MAX_EXPONENT {
+            return Err(DimError::TooComplex);
+        }
         let mut result = Dim::ONE;
         for _ in 0..exponent {
             result = result.mul(self)?;
@@ -257,7 +301,7 @@ impl Dim {
             (_, Some(high)) if high <= 0 => Ok(other.clone()),
             _ => {
                 let (a, b) = if self <= other { (self, other) } else { (other, self) };
-                Ok(Dim::atom(Atom::Min(a.clone(), b.clone())))
+                Dim::atom(Atom::Min(a.clone(), b.clone()))
             }
         }
     }
@@ -272,7 +316,7 @@ impl Dim {
             (_, Some(high)) if high <= 0 => Ok(other.clone()),
             _ => {
                 let (a, b) = if self <= other { (self, other) } else { (other, self) };
-                Ok(Dim::atom(Atom::Max(a.clone(), b.clone())))
+                Dim::atom(Atom::Max(a.clone(), b.clone()))
             }
         }
     }
@@ -350,7 +394,10 @@ fn monomial_mul(a: &Monomial, b: &Monomial) -> Result<Monomial, DimError> {
     let mut factors: BTreeMap<Atom, u32> = a.iter().cloned().collect();
     for (atom, exponent) in b {
         let slot = factors.entry(atom.clone()).or_insert(0);
-        *slot = slot.checked_add(*exponent).ok_or(DimError::Overflow)?;
+        *slot = slot.saturating_add(*exponent);
+        if *slot > MAX_EXPONENT {
+            return Err(DimError::TooComplex);
+        }
     }
     Ok(factors.into_iter().collect())
 }
