@@ -3,6 +3,9 @@
 //! An i64 expression is `constant + sum(coefficient * leaf)` where constants and coefficients are
 //! [`Dim`]s and leaves are indices, enclosing positions, or opaque expressions. Recognition,
 //! fusion and bounds proofs all read this form and never the shape of the expression tree.
+//!
+//! Expressions share parts, so a walk that knows nothing of what it has seen could take forever.
+//! Each walk has a budget instead of a memory: what lies beyond is an opaque leaf, or has no bounds.
 
 use super::expr::{Expr, ExprId, Exprs, Literal, VarId};
 use crate::dim::Dim;
@@ -83,20 +86,37 @@ impl Affine {
     }
 }
 
+/// Expressions that one walk looks at.
+const MAX_VISITS: u32 = 1000;
+
+/// Takes one visit from a budget; whether there was one.
+fn visit(budget: &mut u32) -> bool {
+    let left = *budget > 0;
+    *budget = budget.saturating_sub(1);
+    left
+}
+
 /// The affine form of an i64 expression.
 pub fn affine(exprs: &Exprs, id: ExprId) -> Option<Affine> {
+    let mut budget = MAX_VISITS;
+    affine_within(exprs, id, &mut budget)
+}
+
+fn affine_within(exprs: &Exprs, id: ExprId, budget: &mut u32) -> Option<Affine> {
     if exprs.dtype(id) != DType::I64 {
         return None;
     }
     let opaque = || Some(Affine::leaf(Leaf::Opaque(id)));
+    let within = visit(budget);
     match exprs.get(id) {
         Expr::Const(Literal::Int(value)) => Some(Affine::constant(Dim::from(*value))),
         Expr::Dim(dim) => Some(Affine::constant(dim.clone())),
         Expr::Index(k) => Some(Affine::leaf(Leaf::Index(*k))),
         Expr::Var(var) => Some(Affine::leaf(Leaf::Var(*var))),
-        Expr::Unary(UnaryOp::Neg, a) => affine(exprs, *a)?.scale(&Dim::from(-1)),
+        _ if !within => opaque(),
+        Expr::Unary(UnaryOp::Neg, a) => affine_within(exprs, *a, budget)?.scale(&Dim::from(-1)),
         Expr::Binary(op, a, b) => {
-            let (left, right) = (affine(exprs, *a)?, affine(exprs, *b)?);
+            let (left, right) = (affine_within(exprs, *a, budget)?, affine_within(exprs, *b, budget)?);
             let dims = left.terms.is_empty() && right.terms.is_empty();
             match op {
                 BinaryOp::Add => left.add(&right),
@@ -154,14 +174,27 @@ pub struct Ranges {
 impl Ranges {
     /// Bounds of an i64 expression, assuming that no loop around it is empty.
     pub fn of(&self, exprs: &Exprs, id: ExprId) -> Interval {
-        affine(exprs, id).map_or(Interval::UNKNOWN, |form| self.of_affine(exprs, &form))
+        let mut budget = MAX_VISITS;
+        self.of_within(exprs, id, &mut budget)
     }
 
     /// Bounds of an affine form.
     pub fn of_affine(&self, exprs: &Exprs, form: &Affine) -> Interval {
+        let mut budget = MAX_VISITS;
+        self.of_affine_within(exprs, form, &mut budget)
+    }
+
+    fn of_within(&self, exprs: &Exprs, id: ExprId, budget: &mut u32) -> Interval {
+        match affine_within(exprs, id, budget) {
+            Some(form) => self.of_affine_within(exprs, &form, budget),
+            None => Interval::UNKNOWN,
+        }
+    }
+
+    fn of_affine_within(&self, exprs: &Exprs, form: &Affine, budget: &mut u32) -> Interval {
         let start = Interval { low: Some(form.constant.clone()), high: Some(form.constant.clone()) };
         form.terms.iter().fold(start, |sum, (leaf, coefficient)| {
-            let leaf = self.of_leaf(exprs, *leaf);
+            let leaf = self.of_leaf(exprs, *leaf, budget);
             let times = |bound: &Option<Dim>| bound.as_ref().and_then(|d| d.mul(coefficient).ok());
             let (low, high) = if coefficient.is_non_negative() {
                 (times(&leaf.low), times(&leaf.high))
@@ -175,35 +208,38 @@ impl Ranges {
         })
     }
 
-    fn of_leaf(&self, exprs: &Exprs, leaf: Leaf) -> Interval {
+    fn of_leaf(&self, exprs: &Exprs, leaf: Leaf, budget: &mut u32) -> Interval {
         match leaf {
             Leaf::Index(k) => self.indices.get(k as usize).map_or(Interval::UNKNOWN, Interval::below),
             Leaf::Var(var) => self.vars.get(&var).cloned().unwrap_or(Interval::UNKNOWN),
-            Leaf::Opaque(id) => self.of_opaque(exprs, id),
+            Leaf::Opaque(id) => self.of_opaque(exprs, id, budget),
         }
     }
 
-    fn of_opaque(&self, exprs: &Exprs, id: ExprId) -> Interval {
+    fn of_opaque(&self, exprs: &Exprs, id: ExprId, budget: &mut u32) -> Interval {
+        if !visit(budget) {
+            return Interval::UNKNOWN;
+        }
         match exprs.get(id) {
-            Expr::Binary(BinaryOp::Mod, _, b) => match affine(exprs, *b) {
+            Expr::Binary(BinaryOp::Mod, _, b) => match affine_within(exprs, *b, budget) {
                 Some(by) if by.terms.is_empty() && positive(&by.constant) => Interval::below(&by.constant),
                 _ => Interval::UNKNOWN,
             },
             Expr::Binary(BinaryOp::FloorDiv, a, b) => {
-                let Some(by) = affine(exprs, *b).filter(|f| f.terms.is_empty() && positive(&f.constant))
-                else {
+                let by = affine_within(exprs, *b, budget);
+                let Some(by) = by.filter(|f| f.terms.is_empty() && positive(&f.constant)) else {
                     return Interval::UNKNOWN;
                 };
-                let range = self.of(exprs, *a);
+                let range = self.of_within(exprs, *a, budget);
                 let divide = |d: Option<Dim>| d.and_then(|d| d.floor_div(&by.constant).ok());
                 Interval { low: divide(range.low), high: divide(range.high) }
             }
             Expr::Binary(op @ (BinaryOp::Min | BinaryOp::Max), a, b) => {
-                let (a, b) = (self.of(exprs, *a), self.of(exprs, *b));
+                let (a, b) = (self.of_within(exprs, *a, budget), self.of_within(exprs, *b, budget));
                 extremum(*op, a, b)
             }
             Expr::Select(_, a, b) => {
-                let (a, b) = (self.of(exprs, *a), self.of(exprs, *b));
+                let (a, b) = (self.of_within(exprs, *a, budget), self.of_within(exprs, *b, budget));
                 let low = extremum(BinaryOp::Min, a.clone(), b.clone()).low;
                 let high = extremum(BinaryOp::Max, a, b).high;
                 Interval { low, high }
