@@ -6,7 +6,7 @@
 
 use super::Elaborator;
 use super::errors::Eval;
-use super::limits::NODE_STEPS;
+use super::limits::MAX_NODES;
 use super::scalar::{IndexVar, Scalar, ScalarKind, ScalarRead};
 use super::value::{NodeRef, Repr, TensorValue};
 use crate::dim::Dim;
@@ -166,14 +166,43 @@ impl Elaborator<'_> {
         }
     }
 
+    /// Refuses what is computed at run time where nothing is being built.
+    ///
+    /// # Errors
+    /// No frame is open.
+    pub fn refuse_static(&mut self, span: Span) -> Eval<()> {
+        if !self.frames.is_empty() {
+            return Ok(());
+        }
+        self.error_help(
+            "not-static",
+            "a tensor is computed here, where everything is evaluated at compile time",
+            span,
+            "members and arguments of modules are static; compute tensors in an entry",
+        )
+    }
+
+    /// Counts a node that is about to be added to the innermost frame.
+    ///
+    /// # Errors
+    /// Nothing is being built, or there are too many.
+    pub fn charge_node(&mut self, span: Span) -> Eval<()> {
+        self.refuse_static(span)?;
+        self.node_count += 1;
+        if self.node_count > MAX_NODES {
+            return self.limit(format!("the program has more than {MAX_NODES} operations"), span);
+        }
+        Ok(())
+    }
+
     /// Emits one `Index` node. The result is mapped over the index variables that occur and are
     /// neither its axes nor bound by its reduction.
     ///
     /// # Errors
-    /// A rank above the limit.
+    /// A rank above the limit; as [`Elaborator::charge_node`].
     pub fn emit(&mut self, emission: Emission<'_>) -> Eval<TensorValue> {
         let Emission { axes, shape, reduce, body, span, name } = emission;
-        self.charge(NODE_STEPS, span)?;
+        self.charge_node(span)?;
         let bound = reduce.as_ref().map_or(&[][..], |r| &r.axes);
         let mut mapped: Vec<IndexVar> = body.free().to_vec();
         if let Some(r) = &reduce {
@@ -261,14 +290,18 @@ impl Elaborator<'_> {
     }
 
     /// A constant of the graph.
-    pub fn constant(&mut self, tensor: Tensor, span: Span) -> TensorValue {
+    ///
+    /// # Errors
+    /// As [`Elaborator::charge_node`].
+    pub fn constant(&mut self, tensor: Tensor, span: Span) -> Eval<TensorValue> {
+        self.charge_node(span)?;
         let shape: Vec<Dim> = tensor.shape().iter().map(|n| Dim::from(*n as i64)).collect();
         let dtype = tensor.dtype();
         let results = vec![TensorType::new(dtype, shape.clone())];
         let node = Node { op: Op::Const(Arc::new(tensor)), results, span, name: None };
         let frame = self.frame();
         let value = ir::Value { node: frame.graph.add(node, &[]), result: 0 };
-        TensorValue::node(NodeRef { frame: frame.id, value }, dtype, shape, Vec::new())
+        Ok(TensorValue::node(NodeRef { frame: frame.id, value }, dtype, shape, Vec::new()))
     }
 
     /// Gives the node of a value of the innermost frame its name, if it has none.

@@ -202,7 +202,7 @@ impl Elaborator<'_> {
             Builtin::Reverse => {
                 let mut items = self.list_of(&first.value, "reverse", first.span)?;
                 items.reverse();
-                Ok(Value::list(items))
+                self.made(items, span)
             }
             Builtin::Range => {
                 let a = self.int_of(&first.value, "a bound", first.span)?;
@@ -214,8 +214,7 @@ impl Elaborator<'_> {
                 if count > super::limits::MAX_LIST {
                     return self.limit(format!("a list of {count} elements"), span);
                 }
-                self.charge(count, span)?;
-                Ok(Value::list((a..b).map(Value::int).collect()))
+                self.made((a..b).map(Value::int).collect(), span)
             }
             Builtin::Concat => {
                 let axis = self.axis_arg(arg(1), -1)?;
@@ -319,7 +318,7 @@ impl Elaborator<'_> {
         }
         self.charge(count * lists.len(), span)?;
         let row = |k: usize| Value::tuple(lists.iter().map(|l| l[k].clone()).collect());
-        Ok(Value::list((0..count).map(row).collect()))
+        self.made((0..count).map(row).collect(), span)
     }
 
     /// A function of one scalar, elementwise; exact where it is given an exact number.

@@ -127,7 +127,9 @@ impl Elaborator<'_> {
         let mut env = Env::new(file);
         self.bind_params(&mut env, &name, &decl.params, args, decl.name.span, span)?;
         let bindings = Arc::new(env.blocks.swap_remove(0));
-        Ok(Arc::new(PatternValue::Decl { file, decl: Arc::clone(decl), bindings }))
+        let pattern = Arc::new(PatternValue::Decl { file, decl: Arc::clone(decl), bindings });
+        self.refuse_bulk(&Value::Pattern(Arc::clone(&pattern)), span)?;
+        Ok(pattern)
     }
 
     fn apply_module(&mut self, module: &Arc<ModuleValue>, args: Vec<Argument>, span: Span) -> Eval<Value> {
@@ -141,12 +143,10 @@ impl Elaborator<'_> {
             return Err(self.report(diagnostic));
         }
         let statics = self.bind_statics(module, args, span)?;
-        Ok(Value::Module(Arc::new(ModuleValue {
-            file: module.file,
-            decl: Arc::clone(&module.decl),
-            statics: Some(statics),
-            span,
-        })))
+        let (file, decl) = (module.file, Arc::clone(&module.decl));
+        let value = Value::Module(Arc::new(ModuleValue { file, decl, statics: Some(statics), span }));
+        self.refuse_bulk(&value, span)?;
+        Ok(value)
     }
 
     /// Values of all static parameters of a module.

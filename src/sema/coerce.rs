@@ -80,7 +80,7 @@ impl Elaborator<'_> {
         };
         match tensor {
             Ok(tensor) => {
-                let mut constant = self.constant(tensor, span);
+                let mut constant = self.constant(tensor, span)?;
                 constant.exact = true;
                 Ok(constant)
             }

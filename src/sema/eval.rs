@@ -191,7 +191,7 @@ impl Elaborator<'_> {
             [ast::Ix { kind: ast::IxKind::Range(from, to), .. }] if matches!(base, Value::List(_)) => {
                 let (a, b) = (self.known_int(env, from, "a bound")?, self.known_int(env, to, "a bound")?);
                 if 0 <= a && a <= b && b <= items.len() as i64 {
-                    return Ok(Value::list(items[a as usize..b as usize].to_vec()));
+                    return self.made(items[a as usize..b as usize].to_vec(), span);
                 }
                 let count = counted(items.len(), "element", "elements");
                 self.error("out-of-range", format!("{a}..{b} is no part of a list of {count}"), span)

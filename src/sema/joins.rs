@@ -173,6 +173,7 @@ impl Elaborator<'_> {
                 span,
             );
         };
+        self.charge_node(span)?;
         let operand = self.import(source);
         let frame = self.frame();
         let node = frame.graph.add(Node { op: Op::TopK(k.clone()), results, span, name: None }, &[operand]);

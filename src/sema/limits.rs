@@ -2,24 +2,27 @@
 
 use super::Elaborator;
 use super::errors::{Eval, Reported};
-use super::value::Value;
+use super::value::{PatternValue, Value};
 use crate::diag::{Diagnostic, Fault};
 use crate::span::Span;
+use indexmap::IndexMap;
 
 /// Static steps: expressions, statements, list elements.
-pub const MAX_STEPS: usize = 4_000_000;
-/// Steps that a node of the graph takes from the budget, for it costs as much to make.
-pub const NODE_STEPS: usize = 16;
+pub const MAX_STEPS: usize = 1_000_000;
 /// Turns of loops.
-pub const MAX_TURNS: usize = 1_000_000;
+pub const MAX_TURNS: usize = 200_000;
 /// Members of all instances together.
 pub const MAX_MEMBERS: usize = 100_000;
+/// Operations of all graphs together.
+pub const MAX_NODES: usize = 50_000;
+/// Steps that a recurrence may look back.
+pub const MAX_LAG: usize = 4096;
 /// Calls within calls and modules within modules.
 pub const MAX_NESTING: usize = 256;
 /// Expressions within expressions, over all open calls.
 pub const MAX_DEPTH: usize = 20_000;
 /// Elements of one list.
-pub const MAX_LIST: usize = 1_000_000;
+pub const MAX_LIST: usize = 200_000;
 /// Parts of one value, counting those of shared lists at each use.
 pub const MAX_PARTS: usize = 1_000_000;
 /// # Units
@@ -47,36 +50,28 @@ impl Elaborator<'_> {
         Ok(())
     }
 
-    /// A list that has just been made; one whose lists within lists hold too much, counted without
-    /// sharing, would take forever to walk.
+    /// A list that has just been made; its elements are taken from the budget. One whose lists within
+    /// lists hold too much, counted without sharing, would take forever to walk.
     ///
     /// # Errors
-    /// More than [`MAX_PARTS`] parts.
+    /// More than [`MAX_PARTS`] parts, or the budget is spent.
     pub fn made(&mut self, values: Vec<Value>, span: Span) -> Eval<Value> {
+        self.charge(values.len(), span)?;
         let value = Value::list(values);
         self.refuse_bulk(&value, span)?;
         Ok(value)
     }
 
-    /// Refuses a list or tuple that holds too much.
+    /// Refuses a list, tuple, description of a module or pattern that holds too much.
     ///
     /// # Errors
     /// As [`Elaborator::made`].
     pub fn refuse_bulk(&mut self, value: &Value, span: Span) -> Eval<()> {
-        let nested = |v: &Value| matches!(v, Value::List(_) | Value::Tuple(_));
-        let deep = match value {
-            Value::List(items) => items.iter().any(nested),
-            Value::Tuple(tuple) => tuple.values.iter().any(nested),
-            _ => false,
-        };
-        if !deep {
-            return Ok(());
-        }
         let mut left = MAX_PARTS;
         if !count_parts(value, &mut left, MAX_NESTING) {
             return self.limit(
                 format!(
-                    "a list holds more than {MAX_PARTS} parts, or is nested more than {MAX_NESTING} deep"
+                    "this value holds more than {MAX_PARTS} parts, or is nested more than {MAX_NESTING} deep"
                 ),
                 span,
             );
@@ -121,15 +116,40 @@ impl Elaborator<'_> {
     }
 }
 
+/// Takes the parts of a value from what is left, those of shared parts at each use.
 fn count_parts(value: &Value, left: &mut usize, depth: usize) -> bool {
-    let parts = match value {
-        Value::List(items) => items.as_slice(),
-        Value::Tuple(tuple) => tuple.values.as_slice(),
-        _ => return true,
-    };
-    if parts.len() > *left || depth == 0 {
-        return false;
+    match value {
+        Value::List(items) => count_all(items.iter(), left, depth),
+        Value::Tuple(tuple) => count_all(tuple.values.iter(), left, depth),
+        Value::Module(module) => count_all(module.statics.iter().flat_map(IndexMap::values), left, depth),
+        Value::Pattern(pattern) => count_pattern(pattern, left, depth),
+        _ => true,
     }
-    *left -= parts.len();
-    parts.iter().all(|part| count_parts(part, left, depth - 1))
+}
+
+fn count_all<'v>(values: impl Iterator<Item = &'v Value>, left: &mut usize, depth: usize) -> bool {
+    let Some(below) = depth.checked_sub(1) else { return false };
+    for value in values {
+        let Some(less) = left.checked_sub(1) else { return false };
+        *left = less;
+        if !count_parts(value, left, below) {
+            return false;
+        }
+    }
+    true
+}
+
+fn count_pattern(pattern: &PatternValue, left: &mut usize, depth: usize) -> bool {
+    let (Some(less), Some(below)) = (left.checked_sub(1), depth.checked_sub(1)) else { return false };
+    *left = less;
+    match pattern {
+        PatternValue::Full | PatternValue::Tensor(_) | PatternValue::Unapplied { .. } => true,
+        PatternValue::Decl { bindings, .. } => {
+            count_all(bindings.iter().map(|(_, binding)| &binding.value), left, below)
+        }
+        PatternValue::And(a, b) | PatternValue::Or(a, b) => {
+            count_pattern(a, left, below) && count_pattern(b, left, below)
+        }
+        PatternValue::Not(a) => count_pattern(a, left, below),
+    }
 }

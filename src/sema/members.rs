@@ -42,6 +42,7 @@ impl Elaborator<'_> {
             }
         };
         let key = self.module_key(&module);
+        self.charge(key.as_ref().map_or(0, Vec::len), span)?;
         if let Some(key) = &key
             && self.open_modules.contains(key)
         {

@@ -127,6 +127,7 @@ pub struct Elaborator<'a> {
     pub(crate) steps: usize,
     pub(crate) turn_count: usize,
     pub(crate) member_count: usize,
+    pub(crate) node_count: usize,
     pub(crate) depth: usize,
 }
 
@@ -166,6 +167,7 @@ impl<'a> Elaborator<'a> {
             steps: 0,
             turn_count: 0,
             member_count: 0,
+            node_count: 0,
             depth: 0,
         }
     }

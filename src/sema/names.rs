@@ -443,6 +443,8 @@ impl Elaborator<'_> {
                 },
             }
         }
+        // Long names are made of long strings, over and over.
+        self.charge(text.len() / 16, name.span)?;
         Ok(text.into())
     }
 
@@ -453,6 +455,7 @@ impl Elaborator<'_> {
     pub fn member(&mut self, owner: &InstanceRef, name: &str, span: Span) -> Eval<Option<Value>> {
         match owner.instance.members.get(name) {
             Some(Member::Weight(number)) => {
+                self.refuse_static(span)?;
                 let weight = match &owner.pick {
                     None => self.weight_value(*number),
                     Some(pick) => {

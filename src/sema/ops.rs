@@ -34,6 +34,7 @@ impl Elaborator<'_> {
             }
             Op::And | Op::Or => return self.logical(op == Op::And, left, right, span),
             Op::Eq | Op::Ne => {
+                self.refuse_bulk(left, span)?;
                 if let Some(equal) = static_equal(left, right) {
                     return Ok(Value::Bool(equal == (op == Op::Eq)));
                 }
@@ -213,11 +214,10 @@ impl Elaborator<'_> {
         }
         if matches!(left, Value::Pattern(_)) || matches!(right, Value::Pattern(_)) {
             let (a, b) = (self.as_pattern(left, span)?, self.as_pattern(right, span)?);
-            return Ok(Value::Pattern(Arc::new(if and {
-                PatternValue::And(a, b)
-            } else {
-                PatternValue::Or(a, b)
-            })));
+            let joined = if and { PatternValue::And(a, b) } else { PatternValue::Or(a, b) };
+            let joined = Value::Pattern(Arc::new(joined));
+            self.refuse_bulk(&joined, span)?;
+            return Ok(joined);
         }
         let (a, b) = (self.truth(left, span)?, self.truth(right, span)?);
         let op = if and { BinaryOp::And } else { BinaryOp::Or };
@@ -282,7 +282,9 @@ impl Elaborator<'_> {
             (ast::UnaryOp::Not, Value::Bool(v)) => Ok(Value::Bool(!v)),
             (ast::UnaryOp::Not, Value::Pattern(_)) => {
                 let pattern = self.as_pattern(value, span)?;
-                Ok(Value::Pattern(Arc::new(PatternValue::Not(pattern))))
+                let negated = Value::Pattern(Arc::new(PatternValue::Not(pattern)));
+                self.refuse_bulk(&negated, span)?;
+                Ok(negated)
             }
             (ast::UnaryOp::Not, _) => {
                 let t = self.truth(value, span)?;
@@ -293,10 +295,7 @@ impl Elaborator<'_> {
 
     fn join(&mut self, left: &Value, right: &Value, span: Span) -> Eval<Value> {
         match (left, right) {
-            (Value::List(a), Value::List(b)) => {
-                self.charge(a.len() + b.len(), span)?;
-                self.made(a.iter().chain(b.iter()).cloned().collect(), span)
-            }
+            (Value::List(a), Value::List(b)) => self.made(a.iter().chain(b.iter()).cloned().collect(), span),
             (Value::Str(a), Value::Str(b)) => {
                 self.charge(a.len() + b.len(), span)?;
                 Ok(Value::Str(format!("{a}{b}").into()))

@@ -81,6 +81,7 @@ impl Elaborator<'_> {
                 return self.entry_body(owner, name, decl, args, span);
             }
         }
+        self.charge(key.len() / 4, span)?;
         for tensor in &mut tensors {
             *tensor = self.materialise(tensor, span)?;
         }
@@ -106,6 +107,7 @@ impl Elaborator<'_> {
         tensors: &[TensorValue],
         span: Span,
     ) -> Eval<Outlined> {
+        self.charge_node(span)?;
         let guards = std::mem::take(&mut self.guards);
         self.push_frame(Some(owner.instance.weights.0));
         let mut params = Vec::new();
@@ -153,6 +155,7 @@ impl Elaborator<'_> {
         tensors: &[TensorValue],
         span: Span,
     ) -> Eval<Value> {
+        self.charge_node(span)?;
         let mut operands = Vec::new();
         for source in &outlined.sources {
             let node = match source {

@@ -129,7 +129,14 @@ impl Elaborator<'_> {
         self.bind_solved(env, &solved.values, block);
         let mut shapes = Vec::new();
         for (k, m) in matches.iter().enumerate() {
-            shapes.push(self.declared_shape(env, &formals[k], &solved.values, m.ty.span).ok());
+            let shape = self.declared_shape(env, &formals[k], &solved.values, m.ty.span).ok();
+            // A name that nothing decides leaves the shape unknown.
+            let open = |dim: &Dim| {
+                dim.symbols()
+                    .iter()
+                    .any(|s| !solved.values.contains_key(s) && unknowns.values().any(|(u, _)| u == s))
+            };
+            shapes.push(shape.filter(|(dims, _)| !dims.iter().any(open)));
         }
         Ok(Matched { solved: solved.values, shapes })
     }

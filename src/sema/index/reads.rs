@@ -419,6 +419,7 @@ impl Elaborator<'_> {
             }));
         };
         let positions = &positions[first..];
+        self.charge(1, span)?;
         match pattern {
             PatternValue::Full => Ok(Scalar::bool(true)),
             PatternValue::Tensor(t) => {

@@ -13,6 +13,7 @@ use super::build::{Emission, Frame};
 use super::coerce::fits;
 use super::env::Env;
 use super::errors::{Eval, Reported};
+use super::limits::MAX_LAG;
 use super::scalar::{IndexVar, Scalar, ScalarKind};
 use super::value::{NodeRef, Prior, Repr, SequenceRef, TensorValue, Value};
 use crate::diag::{Diagnostic, counted};
@@ -92,6 +93,7 @@ impl Elaborator<'_> {
                 "run over fewer positions and read at a multiple: `x[:, 2 * t]`",
             );
         }
+        self.charge_node(span)?;
         let index = self.name_text(env, &recur.index)?;
         let var = VarId(self.var_count);
         self.var_count += 1;
@@ -374,8 +376,10 @@ impl Elaborator<'_> {
             }
             let scalar = self.position(env, expr)?;
             let Some(offset) = offset_from(&scalar, var) else { continue };
-            let lag = if reverse { offset } else { -offset };
+            let lag = if reverse { offset } else { offset.saturating_neg() };
             return match usize::try_from(lag) {
+                Ok(lag) if lag > MAX_LAG => self
+                    .limit(format!("an `init` line lies {lag} steps back, at most {MAX_LAG} can"), ix.span),
                 Ok(lag) if lag > 0 => Ok((axis, lag)),
                 _ => self.error_help(
                     "recur-init",

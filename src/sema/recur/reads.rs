@@ -67,7 +67,7 @@ impl Elaborator<'_> {
         let Some(offset) = offset_from(&position, var) else {
             return self.whole_too_early(sequence, span);
         };
-        let lag = if reverse { offset } else { -offset };
+        let lag = if reverse { offset } else { offset.saturating_neg() };
         let mut rest: Vec<ast::Ix> = index.to_vec();
         if lag == 0 {
             let Some(current) = self.recurs[recur].sequences[k].current.clone() else {
@@ -90,7 +90,7 @@ impl Elaborator<'_> {
         }
         if lag < 0 {
             let title =
-                format!("`{name}` is read {} ahead of its position", counted(-lag as usize, "step", "steps"));
+                format!("`{name}` is read {} ahead of its position", counted(lag.unsigned_abs() as usize, "step", "steps"));
             let help = if reverse {
                 "this recurrence runs downwards"
             } else {
