@@ -92,8 +92,10 @@ fn rows(graph: &Graph, id: NodeIndex, order: &[NodeIndex], vars: &Vars) -> Optio
         let points = points_at(graph, id, value, &ranges)?;
         let mut mine: Vec<usize> = points.iter().filter_map(lone_index).collect();
         mine.sort_unstable();
+        // Each row once: of a diagonal, `s[i, i]`, one index would be two rows.
         let all = mine.len() == points.iter().filter(|p| !p.terms.is_empty()).count();
-        if !all || rows.as_ref().is_some_and(|known| *known != mine) {
+        let distinct = mine.windows(2).all(|pair| pair[0] != pair[1]);
+        if !all || !distinct || rows.as_ref().is_some_and(|known| *known != mine) {
             return None;
         }
         rows = Some(mine);

@@ -282,6 +282,8 @@ fn statistics_that_others_need_stay_outside() {
         "let s[b] = sum[i] x[b, i]  let y[b, i] = x[b, i] / s[b]  (y, s)",
         "let s[b] = sum[i] x[b, i]  exp(s) + 1",
         "let s = sum[b, i] x[b, i]  let y[b, i] = x[b, i] / s  y",
+        // A diagonal of sums has one index where they have two.
+        "let s[b, c: B] = sum[i] x[b, i] * x[c, i]  let y[b, i] = x[b, i] / s[b, b]  y",
     ] {
         let found = trace(&module("", &format!("(x: [B, 4], g: [4]) {{ {body} }}")), B);
         assert!(kinds(found.after("form-regions")).is_empty(), "{body}");
