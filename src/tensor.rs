@@ -352,6 +352,32 @@ impl Tensor {
     pub fn to_le_bytes_vec(&self) -> Vec<u8> {
         self.view().to_le_bytes_vec()
     }
+
+    /// A copy, for tensors whose size a user decides: `clone` ends the process where memory is short.
+    ///
+    /// # Errors
+    /// [`TensorError::OutOfMemory`].
+    pub fn try_clone(&self) -> Result<Self, TensorError> {
+        let (dtype, shape) = (self.dtype(), self.shape());
+        let data = match &self.data {
+            Data::F32(v) => Data::F32(copied(dtype, shape, v)?),
+            Data::F64(v) => Data::F64(copied(dtype, shape, v)?),
+            Data::I32(v) => Data::I32(copied(dtype, shape, v)?),
+            Data::I64(v) => Data::I64(copied(dtype, shape, v)?),
+            Data::Bool(v) => Data::Bool(copied(dtype, shape, v)?),
+        };
+        Ok(Tensor { shape: shape.to_vec(), data })
+    }
+
+    /// Whether two tensors have one type, one shape and the same bits, NaNs and signs of zero included.
+    pub fn same_bits(&self, other: &Tensor) -> bool {
+        let same = match (&self.data, &other.data) {
+            (Data::F32(a), Data::F32(b)) => a.iter().map(|x| x.to_bits()).eq(b.iter().map(|x| x.to_bits())),
+            (Data::F64(a), Data::F64(b)) => a.iter().map(|x| x.to_bits()).eq(b.iter().map(|x| x.to_bits())),
+            (a, b) => a == b,
+        };
+        same && self.shape == other.shape
+    }
 }
 
 /// A dense tensor that borrows shape and elements.
@@ -453,6 +479,12 @@ fn reserved<T>(dtype: DType, shape: &[usize], n: usize) -> Result<Vec<T>, Tensor
 fn filled<T: Clone>(dtype: DType, shape: &[usize], n: usize, value: T) -> Result<Vec<T>, TensorError> {
     let mut v = reserved(dtype, shape, n)?;
     v.resize(n, value);
+    Ok(v)
+}
+
+fn copied<T: Copy>(dtype: DType, shape: &[usize], from: &[T]) -> Result<Vec<T>, TensorError> {
+    let mut v = reserved(dtype, shape, from.len())?;
+    v.extend_from_slice(from);
     Ok(v)
 }
 

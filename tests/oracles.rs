@@ -15,7 +15,7 @@ use mdlc::dtype::DType;
 use mdlc::graph::dims::{DimEnv, bind_dims};
 use mdlc::graph::eval::{Mode, evaluate};
 use mdlc::ops::init::{Init, initialise};
-use mdlc::runtime::{Compiled, Weights};
+use mdlc::runtime::Compiled;
 use mdlc::tensor::{Data, Tensor};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -139,7 +139,7 @@ fn the_cases_agree_at_other_sizes() {
             prepared.unit.optimise(None).unwrap();
             let loops = prepared.unit.lower().unwrap();
             let compiled = Compiled::new(loops).unwrap();
-            let model = compiled.bind(&Weights::from_tensors(check.weights.clone())).unwrap();
+            let model = compiled.bind(&check.weights).unwrap();
             for (inputs, dims) in &sizes {
                 let want = evaluate(&program, inputs, &prepared.weights, dims, Mode::F64);
                 let named =

@@ -157,7 +157,7 @@ fn by_reference(unit: &Unit, weights: &Weights, choices: &Choices) -> Result<(Co
     let signature = &unit.program.signature;
     let weights = weights.ordered(signature).map_err(|e| at(unit, e.to_diagnostic()))?;
     let (outputs, call_seconds, made_up) = choices.first_that_suits(unit, signature, &|inputs| {
-        let given: Vec<Tensor> = signature.inputs.iter().map(|p| inputs[&p.name].clone()).collect();
+        let given: Vec<&Tensor> = signature.inputs.iter().map(|p| &inputs[&p.name]).collect();
         reference(&unit.program, &given, &weights).map_err(|diagnostic| *diagnostic)
     })?;
     let outputs = signature.outputs.iter().map(|port| port.name.clone()).zip(outputs).collect();
@@ -213,14 +213,17 @@ impl Choices {
 
 /// Least, greatest and mean element; NaN of nothing.
 fn summary(tensor: &Tensor) -> (f64, f64, f64) {
-    let values: Vec<f64> = match tensor.data() {
-        Data::F32(v) => v.iter().map(|x| f64::from(*x)).collect(),
-        Data::F64(v) => v.clone(),
-        Data::I32(v) => v.iter().map(|x| f64::from(*x)).collect(),
-        Data::I64(v) => v.iter().map(|x| *x as f64).collect(),
-        Data::Bool(v) => v.iter().map(|x| f64::from(u8::from(*x))).collect(),
-    };
-    let low = values.iter().copied().fold(f64::NAN, f64::min);
-    let high = values.iter().copied().fold(f64::NAN, f64::max);
-    (low, high, values.iter().sum::<f64>() / values.len() as f64)
+    match tensor.data() {
+        Data::F32(v) => summary_of(v, f64::from),
+        Data::F64(v) => summary_of(v, |x| x),
+        Data::I32(v) => summary_of(v, f64::from),
+        Data::I64(v) => summary_of(v, |x| x as f64),
+        Data::Bool(v) => summary_of(v, |x| f64::from(u8::from(x))),
+    }
+}
+
+fn summary_of<T: Copy>(elements: &[T], real: impl Fn(T) -> f64) -> (f64, f64, f64) {
+    let values = || elements.iter().map(|x| real(*x));
+    let (low, high) = (values().fold(f64::NAN, f64::min), values().fold(f64::NAN, f64::max));
+    (low, high, values().sum::<f64>() / elements.len() as f64)
 }

@@ -9,6 +9,7 @@ use crate::driver::cases::{Backend, Check};
 use crate::driver::compare::{Comparison, Tolerance};
 use crate::driver::table::{Call, CaseFile, Table};
 use crate::files::{NamedTensors, read_tensors};
+use crate::runtime::Weights;
 use indicatif::ProgressBar;
 use serde_json::json;
 use std::fmt::Write as _;
@@ -139,7 +140,7 @@ fn single_check(args: &VerifyArgs) -> Result<Check, Error> {
         arguments: args.arg.clone(),
         dims: args.dims.clone(),
         calls: vec![Call { entry: Some(args.entry.clone()), ..Call::default() }],
-        weights,
+        weights: Weights::from_tensors(weights),
         inputs,
         expected,
         tolerances: file.tolerances(),

@@ -46,7 +46,12 @@ fn compare(args: &WeightsArgs, unit: &Unit, path: &Path) -> Result<ExitCode, Err
     let (tensors, metadata) = read_annotated(path)?;
     let count = tensors.len();
     // The names to compare are the model's: those of the file on the way back.
-    let as_given = (args.map.is_none() || args.inverse).then(|| Weights::from_tensors(tensors.clone()));
+    let signature = &unit.program.signature;
+    let compared =
+        |weights: &Weights| weights.differences(signature).map_err(|e| Error::plain(e.to_diagnostic()));
+    let given = Weights::from_tensors(tensors);
+    let as_given = if args.map.is_none() || args.inverse { Some(compared(&given)?) } else { None };
+    let tensors = given.into_tensors();
     let (renamed, mapped) = match &args.map {
         None => (tensors, None),
         Some(map) => rename(tensors, map, args.inverse).map(|(renamed, mapped)| (renamed, Some(mapped)))?,
@@ -54,9 +59,10 @@ fn compare(args: &WeightsArgs, unit: &Unit, path: &Path) -> Result<ExitCode, Err
     if let Some(output) = &args.output {
         write_annotated(output, renamed.iter().map(|(name, tensor)| (name, tensor.view())), &metadata)?;
     }
-    let given = as_given.unwrap_or_else(|| Weights::from_tensors(renamed));
-    let differences =
-        given.differences(&unit.program.signature).map_err(|e| Error::plain(e.to_diagnostic()))?;
+    let differences = match as_given {
+        Some(differences) => differences,
+        None => compared(&Weights::from_tensors(renamed))?,
+    };
     let code = ExitCode::from(u8::from(!differences.is_empty()));
     if args.json {
         let one = |fault: &WeightFault| json!({ "kind": fault.kind(), "name": fault.name(), "text": fault.to_string() });

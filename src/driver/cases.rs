@@ -10,7 +10,7 @@ use super::{Compiler, Error, Unit, reference};
 use crate::diag::{Diagnostic, Fault};
 use crate::files::{NamedTensors, read_tensors};
 use crate::runtime::Weights;
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, TensorError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -39,7 +39,7 @@ pub struct Check {
     /// Calls.
     pub calls: Vec<Call>,
     /// Weights by name.
-    pub weights: NamedTensors,
+    pub weights: Weights,
     /// Inputs by name.
     pub inputs: NamedTensors,
     /// Expected outputs by name.
@@ -80,7 +80,7 @@ impl Check {
             arguments: Vec::new(),
             dims: case.dims.iter().map(|(n, v)| (n.clone(), *v)).collect(),
             calls: case.calls(),
-            weights: read("weights.safetensors")?,
+            weights: Weights::from_tensors(read("weights.safetensors")?),
             inputs: read("inputs.safetensors")?,
             expected: read("outputs.safetensors")?,
             tolerances: file.tolerances(),
@@ -145,10 +145,11 @@ impl Check {
             let tensor = self.inputs.get(&name).ok_or_else(|| {
                 user("missing-input", format!("the inputs hold no tensor `{name}` for `{}`", port.name))
             })?;
-            inputs.push((name, tensor.clone()));
+            inputs.push((name, copied(tensor)?));
         }
-        let weights = Weights::from_tensors(self.weights.clone()).ordered(&unit.program.signature);
+        let weights = self.weights.ordered(&unit.program.signature);
         let weights = weights.map_err(|e| with_sources(&unit.sources, e.to_diagnostic()))?;
+        let weights = weights.iter().map(|tensor| copied(tensor)).collect::<Result<_, _>>()?;
         Ok(Prepared { unit, inputs, weights })
     }
 
@@ -174,8 +175,8 @@ impl Check {
             let loops = unit.lower()?;
             let sources = unit.sources.clone();
             let compiled = unit.generate(loops, false)?;
-            let bound = Weights::from_tensors(self.weights.clone());
-            let model = compiled.bind(&bound).map_err(|e| with_sources(&sources, e.to_diagnostic()))?;
+            let model =
+                compiled.bind(&self.weights).map_err(|e| with_sources(&sources, e.to_diagnostic()))?;
             let named = signature.inputs.iter().zip(&inputs).map(|(p, t)| (p.name.as_str(), t.view()));
             let outputs = model.call(named).map_err(|e| with_sources(&sources, e.to_diagnostic()))?;
             results.push(("clif", outputs.into_tensors().into_values().collect()));
@@ -198,6 +199,11 @@ impl Check {
 
 fn user(code: &'static str, title: impl Into<String>) -> Error {
     Error::plain(Diagnostic::error(code, title.into()).fault(Fault::User))
+}
+
+fn copied(tensor: &Tensor) -> Result<Tensor, Error> {
+    let short = |e: TensorError| Diagnostic::error("out-of-memory", e.to_string()).fault(Fault::Limit);
+    tensor.try_clone().map_err(|e| Error::plain(short(e)))
 }
 
 fn with_sources(sources: &crate::source::SourceMap, diagnostic: Diagnostic) -> Error {

@@ -6,6 +6,7 @@ use crate::graph::dims::DimBinder;
 use crate::graph::eval::{Mode, evaluate};
 use crate::graph::ir::Program;
 use crate::tensor::{Data, Tensor};
+use std::borrow::Borrow;
 
 /// Computes a program by definition. Inputs and weights are in the order of the signature.
 ///
@@ -16,17 +17,17 @@ use crate::tensor::{Data, Tensor};
 /// Shapes that do not fit, and whatever the program checks on values.
 pub fn reference(
     program: &Program,
-    inputs: &[Tensor],
-    weights: &[Tensor],
+    inputs: &[impl Borrow<Tensor>],
+    weights: &[impl Borrow<Tensor>],
 ) -> Result<Vec<Tensor>, Box<Diagnostic>> {
     let signature = &program.signature;
     let mut binder = DimBinder::new();
     let shape = |error: crate::graph::dims::BindError| Box::new(error.to_diagnostic());
     for (weight, tensor) in signature.weights.iter().zip(weights) {
-        binder.tensor(&weight.path, &weight.ty, tensor.shape(), weight.span).map_err(shape)?;
+        binder.tensor(&weight.path, &weight.ty, tensor.borrow().shape(), weight.span).map_err(shape)?;
     }
     for (port, tensor) in signature.inputs.iter().zip(inputs) {
-        binder.tensor(&port.name, &port.ty, tensor.shape(), port.span).map_err(shape)?;
+        binder.tensor(&port.name, &port.ty, tensor.borrow().shape(), port.span).map_err(shape)?;
     }
     let dims = binder.finish(signature, &program.checks).map_err(shape)?;
     let outputs = evaluate(program, inputs, weights, &dims, Mode::F64);

@@ -155,5 +155,5 @@ pub(crate) fn run(program: &Program, inputs: &[Tensor], mode: Mode) -> Result<Ve
         signature.inputs.iter().flat_map(|port| &port.ty.shape).flat_map(Dim::symbols).collect();
     signature.dims.retain(|symbol| used.contains(symbol));
     let dims: DimEnv = bind_dims(&signature, &program.checks, &shapes).unwrap();
-    evaluate(program, inputs, &[], &dims, mode)
+    evaluate(program, inputs, &[] as &[Tensor], &dims, mode)
 }

@@ -74,7 +74,7 @@ fn named<'a>(
     used.insert(name.as_str());
     for (alias, other) in given {
         used.insert(alias);
-        if !same_bits(other, tensor) {
+        if !other.same_bits(tensor) {
             faults.push(WeightFault::Tied { path: name.clone(), alias: alias.clone() });
         }
     }
@@ -87,10 +87,6 @@ fn filled(weight: &Weight, seed: u64) -> Result<Option<Tensor>, BindError> {
     initialise(&weight.init, weight.ty.dtype, &shape, &weight.path, seed)
         .map(Some)
         .map_err(|error| BindError::Init { path: weight.path.clone(), error })
-}
-
-fn same_bits(a: &Tensor, b: &Tensor) -> bool {
-    a.dtype() == b.dtype() && a.shape() == b.shape() && a.to_le_bytes_vec() == b.to_le_bytes_vec()
 }
 
 /// The free dimensions that axes of weights decide.

@@ -67,12 +67,17 @@ impl Weights {
     ///
     /// # Errors
     /// [`BindError`]: all differences between these weights and the signature's.
-    pub fn ordered(&self, signature: &Signature) -> Result<Vec<Tensor>, BindError> {
+    pub fn ordered(&self, signature: &Signature) -> Result<Vec<Cow<'_, Tensor>>, BindError> {
         let resolved = resolve(signature, self)?;
         if !resolved.faults.is_empty() {
             return Err(BindError::Weights { model: signature.name.clone(), faults: resolved.faults });
         }
-        Ok(resolved.tensors.into_iter().map(Cow::into_owned).collect())
+        Ok(resolved.tensors)
+    }
+
+    /// Gives up the tensors.
+    pub fn into_tensors(self) -> IndexMap<String, Tensor> {
+        self.tensors
     }
 
     /// Adds a tensor, or replaces the one of that name.

@@ -136,7 +136,11 @@ impl Elaborator<'_> {
 
     /// Records that a limit was reached, and ends the elaboration.
     pub fn limit<T>(&mut self, title: impl Into<String>, span: Span) -> Eval<T> {
-        Err(self.report(Diagnostic::error("limit", title).at(span, "").fault(Fault::Limit)))
+        let mut diagnostic = Diagnostic::error("limit", title).at(span, "").fault(Fault::Limit);
+        for place in self.open_loops.iter().rev().take(3) {
+            diagnostic = diagnostic.at(*place, "in this loop");
+        }
+        Err(self.report(diagnostic))
     }
 
     /// The result of arithmetic on sizes.

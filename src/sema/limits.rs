@@ -3,7 +3,6 @@
 use super::Elaborator;
 use super::errors::{Eval, Reported};
 use super::value::{PatternValue, Value};
-use crate::diag::{Diagnostic, Fault};
 use crate::span::Span;
 use indexmap::IndexMap;
 
@@ -40,12 +39,7 @@ impl Elaborator<'_> {
         }
         self.steps += steps;
         if self.steps > MAX_STEPS {
-            let title = format!("elaboration takes more than {MAX_STEPS} steps");
-            let mut diagnostic = Diagnostic::error("limit", title).at(span, "").fault(Fault::Limit);
-            for place in self.open_loops.iter().rev().take(3) {
-                diagnostic = diagnostic.at(*place, "in this loop");
-            }
-            return Err(self.report(diagnostic));
+            return self.limit(format!("elaboration takes more than {MAX_STEPS} steps"), span);
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use crate::ops::reduce::Reducer;
 use crate::ops::scalar::BinaryOp;
 use crate::ops::value::{OpError, Scalar, apply_binary, over_nothing, wins};
 use crate::span::Span;
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, TensorError};
 use std::cmp::Ordering;
 use std::sync::Arc;
 
@@ -79,7 +79,16 @@ impl Machine<'_> {
         // The selected index is the key's to move, so it counts as one of extent 1.
         let mut others = iterate.clone();
         others[*axis] = 1;
-        let mut sums = vec![Accumulator::new(reduce.reducer, self.term(index)); out.elems()];
+        let mut sums = Vec::new();
+        sums.try_reserve_exact(out.elems()).map_err(|_| {
+            let size_bytes = out.elems().saturating_mul(size_of::<Accumulator>());
+            let (dtype, shape) = (out.dtype(), out.shape().to_vec());
+            EvalError::Tensor {
+                error: TensorError::OutOfMemory { dtype, shape, size_bytes },
+                span: node.span,
+            }
+        })?;
+        sums.resize(out.elems(), Accumulator::new(reduce.reducer, self.term(index)));
         let mut points =
             Points::new(self, &index.exprs, operands, (&index.iterate, &reduce.axes), None, node.span);
         let rows = super::points(&others, node.span)?;

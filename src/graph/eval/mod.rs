@@ -32,6 +32,7 @@ use crate::ops::top_k::top_k;
 use crate::ops::value::Scalar;
 use crate::span::Span;
 use crate::tensor::{ShapeText, Tensor, TensorError};
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -64,8 +65,8 @@ impl Mode {
 /// zero, sizes that cannot be computed.
 pub fn evaluate(
     program: &Program,
-    inputs: &[Tensor],
-    weights: &[Tensor],
+    inputs: &[impl Borrow<Tensor>],
+    weights: &[impl Borrow<Tensor>],
     dims: &DimEnv,
     mode: Mode,
 ) -> Result<Vec<Tensor>, EvalError> {
@@ -83,7 +84,13 @@ pub fn evaluate(
     }
     let args = inputs.into_iter().chain(parts).collect();
     let outputs = machine.graph(&program.function(program.entry).graph, args)?;
-    Ok(outputs.into_iter().map(Arc::unwrap_or_clone).collect())
+    let spans = signature.outputs.iter().map(|port| port.span);
+    let owned = outputs.into_iter().zip(spans).map(|(output, span)| {
+        // One that is named twice, or is an input, is still held elsewhere.
+        let shared = |output: Arc<Tensor>| output.try_clone();
+        Arc::try_unwrap(output).or_else(shared).map_err(|error| EvalError::Tensor { error, span })
+    });
+    owned.collect()
 }
 
 /// The state of an evaluation.
@@ -102,7 +109,7 @@ impl Machine<'_> {
     fn passed<'x>(
         &self,
         kind: &'static str,
-        tensors: &[Tensor],
+        tensors: &[impl Borrow<Tensor>],
         ports: impl ExactSizeIterator<Item = (&'x str, &'x TensorType, Span)>,
     ) -> Result<Vec<Arc<Tensor>>, EvalError> {
         let (expected, found) = (ports.len(), tensors.len());
@@ -111,6 +118,7 @@ impl Machine<'_> {
         }
         let mut passed = Vec::with_capacity(found);
         for ((name, ty, span), tensor) in ports.zip(tensors) {
+            let tensor = tensor.borrow();
             let shape = self.shape(&ty.shape, span)?;
             if tensor.dtype() != ty.dtype || tensor.shape() != shape {
                 let found = format!("{} of shape {}", tensor.dtype(), ShapeText(tensor.shape()));

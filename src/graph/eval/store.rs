@@ -38,7 +38,7 @@ fn set<T>(elements: Option<&mut [T]>, at: usize, value: T) {
 /// The tensor in another type.
 pub(super) fn converted(tensor: &Tensor, dtype: DType, span: Span) -> Result<Tensor, EvalError> {
     if tensor.dtype() == dtype {
-        return Ok(tensor.clone());
+        return tensor.try_clone().map_err(|error| EvalError::Tensor { error, span });
     }
     let mut out = Tensor::zeros(dtype, tensor.shape()).map_err(|error| EvalError::Tensor { error, span })?;
     for at in 0..tensor.elems() {
