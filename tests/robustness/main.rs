@@ -12,6 +12,7 @@
 
 mod bombs;
 mod corpus;
+mod memory;
 mod process;
 mod sources;
 mod stages;

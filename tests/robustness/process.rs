@@ -43,6 +43,11 @@ impl Mdlc {
         self
     }
 
+    pub fn args(mut self, args: &[&str]) -> Self {
+        self.args.extend(args.iter().map(|arg| (*arg).to_owned()));
+        self
+    }
+
     /// What the shell runs before the program: `ulimit`, `trap`.
     pub fn under(mut self, limits: &str) -> Self {
         self.limits += limits;
