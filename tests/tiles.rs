@@ -71,7 +71,8 @@ fn named<'a>(found: &'a [Pattern<'a>], name: &str) -> &'a Pattern<'a> {
 /// One output of a program on these inputs, as truth values.
 fn truths(unit: &Unit, inputs: &[Tensor], output: &str) -> Vec<bool> {
     let signature = &unit.program.signature;
-    let weights = Weights::initialised(0).ordered(signature).unwrap();
+    let initialised = Weights::initialised(0);
+    let weights = initialised.ordered(signature).unwrap();
     let outputs = reference(&unit.program, inputs, &weights).unwrap();
     let at = signature.outputs.iter().position(|port| port.name == output).unwrap();
     match outputs[at].data() {

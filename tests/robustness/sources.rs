@@ -316,10 +316,11 @@ fn damaged_sources_give_code_or_errors() {
 fn undamaged_sources_compile() {
     let sources = sources();
     let mut failed = Vec::new();
-    for source in &sources {
+    let right = |name: &str| !name.starts_with("tests/diagnostics") && !name.contains("mdl-error");
+    for source in sources.iter().filter(|source| right(&source.name)) {
         let outcome = compile(source).unwrap_or_else(|why| panic!("{}: {why}", source.name));
         failed.extend(outcome.result.err().map(|error| format!("{}: {error}", source.name)));
     }
-    // Some want a `--shape`, and some are documented as wrong.
-    assert!(failed.len() < sources.len() / 20, "{}", failed.join("\n"));
+    // Some want a `--shape`.
+    assert!(failed.len() < 20, "{}", failed.join("\n"));
 }

@@ -89,8 +89,10 @@ impl Elaborator<'_> {
             };
         }
         if lag < 0 {
-            let title =
-                format!("`{name}` is read {} ahead of its position", counted(lag.unsigned_abs() as usize, "step", "steps"));
+            let title = format!(
+                "`{name}` is read {} ahead of its position",
+                counted(lag.unsigned_abs() as usize, "step", "steps")
+            );
             let help = if reverse {
                 "this recurrence runs downwards"
             } else {
