@@ -9,8 +9,13 @@ use crate::graph::dims::DimEnv;
 use crate::graph::ir::{Port, Signature};
 use crate::ops::init::{Init, initialise};
 use crate::tensor::{Data, Tensor, TensorError};
+use indexmap::IndexMap;
 use serde_json::{Value, json};
+use std::borrow::Cow;
 use std::path::Path;
+
+/// All inputs of a call by name: those given, and those drawn.
+pub type Inputs<'a> = IndexMap<String, Cow<'a, Tensor>>;
 
 /// What a map made of a weights file.
 pub struct Mapped {
@@ -87,13 +92,14 @@ pub fn read_inputs(options: &[String]) -> Result<NamedTensors, Error> {
 }
 
 /// Draws the inputs that are not given. Also returns what was drawn, in words.
-pub fn draw_inputs(
+pub fn draw_inputs<'a>(
     signature: &Signature,
-    given: &NamedTensors,
+    given: &'a NamedTensors,
     sizes: &DimEnv,
     seed: u64,
-) -> Result<(NamedTensors, Vec<String>), Error> {
-    let (mut inputs, mut drawn) = (given.clone(), Vec::new());
+) -> Result<(Inputs<'a>, Vec<String>), Error> {
+    let mut inputs: Inputs<'a> = given.iter().map(|(name, t)| (name.clone(), Cow::Borrowed(t))).collect();
+    let mut drawn = Vec::new();
     for port in &signature.inputs {
         if inputs.contains_key(&port.name) {
             continue;
@@ -103,7 +109,7 @@ pub fn draw_inputs(
             .map_err(|e| plain("size", Fault::Limit, format!("the shape of `{}`: {e}", port.name)))?;
         drawn.push(format!("{} {} {shape:?}", port.name, port.ty.dtype));
         let failed = |e: TensorError| plain("limit", Fault::Limit, format!("`{}`: {e}", port.name));
-        inputs.insert(port.name.clone(), draw(port, shape, seed).map_err(failed)?);
+        inputs.insert(port.name.clone(), Cow::Owned(draw(port, shape, seed).map_err(failed)?));
     }
     Ok((inputs, drawn))
 }

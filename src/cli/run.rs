@@ -1,7 +1,7 @@
 //! `mdlc run`
 
 use super::args::RunArgs;
-use super::data::{Mapped, draw_inputs, read_inputs, read_weights};
+use super::data::{Inputs, Mapped, draw_inputs, read_inputs, read_weights};
 use super::sizes::{Sizes, choices};
 use super::{compiler, plain, print, print_json};
 use crate::diag::{Diagnostic, Fault};
@@ -157,7 +157,7 @@ fn by_reference(unit: &Unit, weights: &Weights, choices: &Choices) -> Result<(Co
     let signature = &unit.program.signature;
     let weights = weights.ordered(signature).map_err(|e| at(unit, e.to_diagnostic()))?;
     let (outputs, call_seconds, made_up) = choices.first_that_suits(unit, signature, &|inputs| {
-        let given: Vec<&Tensor> = signature.inputs.iter().map(|p| &inputs[&p.name]).collect();
+        let given: Vec<&Tensor> = signature.inputs.iter().map(|p| &*inputs[&p.name]).collect();
         reference(&unit.program, &given, &weights).map_err(|diagnostic| *diagnostic)
     })?;
     let outputs = signature.outputs.iter().map(|port| port.name.clone()).zip(outputs).collect();
@@ -184,7 +184,7 @@ impl Choices {
         &self,
         unit: &Unit,
         signature: &Signature,
-        call: &dyn Fn(&NamedTensors) -> Result<T, Diagnostic>,
+        call: &dyn Fn(&Inputs<'_>) -> Result<T, Diagnostic>,
     ) -> Result<(T, f64, MadeUp), Error> {
         let mut first = None;
         for Sizes { env, chosen } in &self.all {
