@@ -275,3 +275,67 @@ fn sizes_that_cannot_be_found_are_named() {
     let text = String::from_utf8(run.get_output().stderr.clone()).unwrap();
     assert!(text.contains("A=2 was chosen; give other sizes with --dim, or an input"), "{text}");
 }
+
+#[test]
+fn bench_times_calls_and_says_what_they_compute() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = model(folder.path(), SCALE);
+    let out = folder.path().join("y.safetensors");
+    let run = ["bench", &good, "--dim", "B=4", "--runs", "7", "--json", "-o"];
+    let shown = mdlc().args(run).arg(&out).assert().code(0).get_output().stdout.clone();
+    let value: Value = serde_json::from_slice(&shown).unwrap();
+    assert_eq!(
+        (&value["model"], &value["runs"], &value["threads"]),
+        (&"scale.forward".into(), &7.into(), &1.into())
+    );
+    // One product for each of 4 x 3 elements; weight, input and output are moved once.
+    assert_eq!((&value["flops"], &value["bytes"]), (&12.into(), &(4 * (3 + 12 + 12)).into()));
+    let seconds = |part: &str| value["seconds"][part].as_f64().unwrap();
+    let parts = ["min", "p10", "p50", "p90", "max"].map(seconds);
+    assert!(parts[0] > 0.0 && parts.is_sorted(), "{parts:?}");
+    for field in
+        ["read_seconds", "compile_seconds", "bind_seconds", "first_call_seconds", "gflops_per_second"]
+    {
+        assert!(value[field].as_f64().is_some(), "{field}");
+    }
+    assert_eq!(value["peak_bytes"].as_u64().is_some(), cfg!(target_os = "linux"));
+    assert_eq!(mdlc::files::read_tensors(&out).unwrap()["y"].shape(), [4, 3]);
+    let text = mdlc().args(["bench", &good, "--seconds", "0"]).assert().code(0).get_output().stdout.clone();
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.contains("3 calls, 1 thread") && text.contains("GFLOP/s"), "{text}");
+}
+
+#[test]
+fn bench_measures_a_round_for_every_request() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = model(folder.path(), SCALE);
+    let on_request = |requests: &str| {
+        let mut command = mdlc();
+        command.args(["bench", &good, "--on-request", "--runs", "2"]).write_stdin(requests.to_string());
+        command.assert()
+    };
+    let shown = on_request("go\n\ngo\n").code(0).get_output().stdout.clone();
+    let lines: Vec<Value> =
+        String::from_utf8(shown).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!(lines.len(), 3);
+    assert_eq!(lines[0]["model"], "scale.forward");
+    assert!(lines[1..].iter().all(|line| line["seconds"].as_array().unwrap().len() == 2));
+    let wrong = on_request("go\nstop\n").code(1).get_output().stderr.clone();
+    assert!(String::from_utf8_lossy(&wrong).contains("`stop` is no request"));
+}
+
+#[test]
+fn bench_refuses_what_it_cannot_measure() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = model(folder.path(), SCALE);
+    for options in [
+        &["--runs", "0"][..],
+        &["--seconds", "-1"],
+        &["--seconds", "nan"],
+        &["--runs", "2", "--seconds", "1"],
+        &["--on-request", "--json"],
+        &["--partial"],
+    ] {
+        mdlc().args(["bench", &good]).args(options).assert().code(2);
+    }
+}

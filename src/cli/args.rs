@@ -14,6 +14,10 @@ Exit codes:
   5   code and processor, or code and runtime, do not fit
   70  a fault of mdlc itself";
 
+/// # Units
+/// Seconds: the longest round of `bench`, an hour.
+const MAX_SECONDS: f64 = 3600.0;
+
 /// A declarative model compiler: `.mdl` files to native forward functions.
 #[derive(Debug, Parser)]
 #[command(name = "mdlc", version, after_help = EXIT_CODES, propagate_version = true)]
@@ -39,6 +43,11 @@ pub enum Command {
         after_help = "Examples:\n  mdlc run models/ffn.mdl                                  (declared initialisers, drawn inputs)\n  mdlc run models/lstm.mdl --weights w.safetensors --input x=x.npy --output out.safetensors"
     )]
     Run(RunArgs),
+    /// Compile, bind, call again and again, and say how long each took.
+    #[command(
+        after_help = "Examples:\n  mdlc bench models/lstm.mdl --model lstm --dim T=128 --dim B=1\n  mdlc bench models/lstm.mdl --model lstm --weights w.safetensors --input x=x.npy --runs 500 --json"
+    )]
+    Bench(BenchArgs),
     /// Print a stage of the compilation.
     #[command(
         after_help = "Examples:\n  mdlc dump models/ffn.mdl --emit graph\n  mdlc dump models/ffn.mdl --emit graph --after fuse\n  mdlc dump models/sparse_attention.mdl --model sparse_fixed --emit mask --pattern m1 --dim T=64"
@@ -123,12 +132,9 @@ pub struct CompileArgs {
     pub json: bool,
 }
 
-/// `run`.
-#[derive(Debug, Args)]
-pub struct RunArgs {
-    /// What to run.
-    #[command(flatten)]
-    pub model: ModelArgs,
+/// Weights and inputs of a call.
+#[derive(Clone, Debug, Args)]
+pub struct DataArgs {
     /// The weights file (safetensors). Without it the declared initialisers are used.
     #[arg(long)]
     pub weights: Option<PathBuf>,
@@ -141,15 +147,52 @@ pub struct RunArgs {
     /// An input from a `.npy` file, or all inputs of a `.npz` or `.safetensors` file.
     #[arg(long = "input", value_name = "[NAME=]FILE")]
     pub inputs: Vec<String>,
+    /// Seed of drawn weights and inputs.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+}
+
+/// `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// What to run.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// With what.
+    #[command(flatten)]
+    pub data: DataArgs,
     /// Where to write the outputs: `.safetensors`, `.npz`, or `.npy` for a single one.
     #[arg(short, long)]
     pub output: Option<PathBuf>,
     /// Compute by the reference evaluator, in f64, instead of native code.
     #[arg(long)]
     pub reference: bool,
-    /// Seed of drawn weights and inputs.
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `bench`.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// What to time.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// With what.
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// For how long to call, after warming up for a fifth of it.
+    #[arg(long, value_name = "S", default_value_t = 1.0, value_parser = duration)]
+    pub seconds: f64,
+    /// How many calls to time, instead of a duration.
+    #[arg(long, value_name = "N", conflicts_with = "seconds", value_parser = clap::value_parser!(u32).range(1..))]
+    pub runs: Option<u32>,
+    /// Measure a round for each line `go` on standard input, and answer each with a line of JSON.
+    #[arg(long, conflicts_with = "json")]
+    pub on_request: bool,
+    /// Where to write the outputs of the first call, as `run` does.
+    #[arg(short, long)]
+    pub output: Option<PathBuf>,
     /// Print the result as JSON.
     #[arg(long)]
     pub json: bool,
@@ -337,6 +380,14 @@ fn dimension(text: &str) -> Result<(String, i64), String> {
         return Err("a dimension cannot be negative".into());
     }
     Ok((name, value))
+}
+
+fn duration(text: &str) -> Result<f64, String> {
+    let seconds: f64 = text.parse().map_err(|_| format!("`{text}` is not a number"))?;
+    if !(0.0..=MAX_SECONDS).contains(&seconds) {
+        return Err(format!("a duration lies between 0 and {MAX_SECONDS} seconds"));
+    }
+    Ok(seconds)
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 
 mod analyze;
 mod args;
+mod bench;
+mod call;
 mod compile;
 mod data;
 mod mask;
@@ -27,6 +29,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => compile::check(args),
         Command::Compile(args) => compile::compile(args),
         Command::Run(args) => run::run(args),
+        Command::Bench(args) => bench::bench(args),
         Command::Dump(args) => compile::dump(args),
         Command::Verify(args) => verify::verify(args),
         Command::Analyze(args) => analyze::analyze(args),

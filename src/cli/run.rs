@@ -1,45 +1,22 @@
 //! `mdlc run`
 
 use super::args::RunArgs;
-use super::data::{Inputs, Mapped, draw_inputs, read_inputs, read_weights};
-use super::sizes::{Sizes, choices};
-use super::{compiler, plain, print, print_json};
-use crate::diag::{Diagnostic, Fault};
-use crate::dim::Symbol;
+use super::call::{Choices, Loaded, MadeUp, Suited, at, bind, call, heading, load, seconds};
+use super::data::Mapped;
+use super::{print, print_json};
 use crate::driver::{Error, Unit, reference};
-use crate::files::{NamedTensors, write_tensors};
-use crate::graph::ir::Signature;
+use crate::files::write_tensors;
 use crate::runtime::Weights;
 use crate::tensor::{Data, Tensor};
 use indexmap::IndexMap;
 use serde_json::json;
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::process::ExitCode;
-use std::time::Instant;
 
 /// Compiles, binds, calls, and says what came out.
 pub fn run(args: &RunArgs) -> Result<ExitCode, Error> {
-    let inputs = read_inputs(&args.inputs)?;
-    let at_hand = inputs.iter().fold(compiler(&args.model), |c, (name, t)| c.given(name, t.shape()));
-    let mut unit = at_hand.elaborate_file(&args.model.file)?;
-    let signature = unit.program.signature.clone();
-    let known = |name: &String| signature.inputs.iter().any(|p| p.name == *name);
-    if let Some(name) = inputs.keys().find(|name| !known(name)) {
-        let names: Vec<&str> = signature.inputs.iter().map(|p| p.name.as_str()).collect();
-        let title = format!("the entry has no input `{name}`; its inputs are {}", names.join(", "));
-        return Err(plain("unknown-input", Fault::User, title));
-    }
-    let (weights, mapped) = match &args.weights {
-        Some(path) => {
-            let (tensors, mapped) = read_weights(path, args.map.as_deref())?;
-            let weights = Weights::from_tensors(tensors);
-            let partial = |weights: Weights| weights.fill_missing(args.seed).allow_extra();
-            (if args.partial { partial(weights) } else { weights }, mapped)
-        }
-        None => (Weights::initialised(args.seed), None),
-    };
-    let choices = Choices { all: choices(&unit.program, &inputs), given: inputs, seed: args.seed };
+    let Loaded { mut unit, weights, mapped, choices, .. } = load(&args.model, &args.data)?;
+    let name = unit.program.signature.name.clone();
     let (computed, made_up) = if args.reference {
         by_reference(&unit, &weights, &choices)?
     } else {
@@ -49,17 +26,10 @@ pub fn run(args: &RunArgs) -> Result<ExitCode, Error> {
         write_tensors(path, computed.outputs.iter().map(|(name, tensor)| (name, tensor.view())))?;
     }
     if args.json {
-        print_json(&as_json(args, &signature.name, mapped.as_ref(), &made_up, &computed))
+        print_json(&as_json(args, &name, mapped.as_ref(), &made_up, &computed))
     } else {
-        print(&as_text(args, &signature.name, mapped.as_ref(), &made_up, &computed))
+        print(&as_text(args, &name, mapped.as_ref(), &made_up, &computed))
     }
-}
-
-/// What nobody gave.
-struct MadeUp {
-    sizes: Vec<(Symbol, i64)>,
-    /// Inputs, in words.
-    inputs: Vec<String>,
 }
 
 fn as_json(
@@ -73,14 +43,13 @@ fn as_json(
         let (low, high, mean) = summary(tensor);
         json!({ "name": name, "dtype": tensor.dtype(), "shape": tensor.shape(), "min": low, "max": high, "mean": mean })
     };
-    let sizes: BTreeMap<&str, i64> = made_up.sizes.iter().map(|(s, size)| (s.name(), *size)).collect();
     json!({
         "model": model,
         "backend": if args.reference { "reference" } else { "clif" },
-        "initialised": args.weights.is_none(),
-        "seed": args.seed,
+        "initialised": args.data.weights.is_none(),
+        "seed": args.data.seed,
         "map": mapped.map(Mapped::json),
-        "sizes": sizes,
+        "sizes": made_up.sizes_json(),
         "drawn": made_up.inputs,
         "compile_seconds": computed.compile_seconds,
         "call_seconds": computed.call_seconds,
@@ -95,21 +64,7 @@ fn as_text(
     made_up: &MadeUp,
     computed: &Computed,
 ) -> String {
-    let mut text = format!("{model}\n");
-    if args.weights.is_none() {
-        let _ = writeln!(text, "  weights      declared initialisers, seed {}", args.seed);
-    }
-    if let Some(mapped) = mapped {
-        let _ = writeln!(text, "  map          {}", mapped.summary());
-    }
-    if !made_up.sizes.is_empty() {
-        let sizes: Vec<String> =
-            made_up.sizes.iter().map(|(s, size)| format!("{}={size}", s.name())).collect();
-        let _ = writeln!(text, "  sizes        {} (fix them with --dim)", sizes.join(", "));
-    }
-    for input in &made_up.inputs {
-        let _ = writeln!(text, "  drawn        {input}, seed {}", args.seed);
-    }
+    let mut text = heading(model, &args.data, mapped, made_up);
     for (name, tensor) in &computed.outputs {
         let (low, high, mean) = summary(tensor);
         let (dtype, shape) = (tensor.dtype(), tensor.shape());
@@ -134,81 +89,25 @@ struct Computed {
     call_seconds: f64,
 }
 
-/// Seconds of all stages so far.
-fn seconds(unit: &Unit) -> f64 {
-    unit.times.iter().map(|(_, time)| time.as_secs_f64()).sum()
-}
-
 fn natively(unit: &mut Unit, weights: &Weights, choices: &Choices) -> Result<(Computed, MadeUp), Error> {
-    unit.optimise(None)?;
-    let loops = unit.lower()?;
-    let compiled = unit.generate(loops, false)?;
-    let compile_seconds = seconds(unit);
-    let model = compiled.bind(weights).map_err(|e| at(unit, e.to_diagnostic()))?;
-    let signature = compiled.signature();
-    let (outputs, call_seconds, made_up) = choices.first_that_suits(unit, signature, &|inputs| {
-        let named = signature.inputs.iter().map(|p| (p.name.as_str(), inputs[&p.name].view()));
-        model.call(named).map_err(|e| e.to_diagnostic())
-    })?;
-    Ok((Computed { outputs: outputs.into_tensors(), compile_seconds, call_seconds }, made_up))
+    let bound = bind(unit, weights)?;
+    let compile_seconds = bound.compile_seconds;
+    let signature = bound.model.signature();
+    let Suited { result, call_seconds, made_up, .. } =
+        choices.first_that_suits(unit, signature, &|inputs| call(&bound.model, inputs))?;
+    Ok((Computed { outputs: result.into_tensors(), compile_seconds, call_seconds }, made_up))
 }
 
 fn by_reference(unit: &Unit, weights: &Weights, choices: &Choices) -> Result<(Computed, MadeUp), Error> {
     let signature = &unit.program.signature;
     let weights = weights.ordered(signature).map_err(|e| at(unit, e.to_diagnostic()))?;
-    let (outputs, call_seconds, made_up) = choices.first_that_suits(unit, signature, &|inputs| {
-        let given: Vec<&Tensor> = signature.inputs.iter().map(|p| &*inputs[&p.name]).collect();
-        reference(&unit.program, &given, &weights).map_err(|diagnostic| *diagnostic)
-    })?;
-    let outputs = signature.outputs.iter().map(|port| port.name.clone()).zip(outputs).collect();
+    let Suited { result, call_seconds, made_up, .. } =
+        choices.first_that_suits(unit, signature, &|inputs| {
+            let given: Vec<&Tensor> = signature.inputs.iter().map(|p| &*inputs[&p.name]).collect();
+            reference(&unit.program, &given, &weights).map_err(|diagnostic| *diagnostic)
+        })?;
+    let outputs = signature.outputs.iter().map(|port| port.name.clone()).zip(result).collect();
     Ok((Computed { outputs, compile_seconds: seconds(unit), call_seconds }, made_up))
-}
-
-fn at(unit: &Unit, diagnostic: Diagnostic) -> Error {
-    Error { sources: unit.sources.clone(), diagnostics: vec![diagnostic] }
-}
-
-/// What a call may be made with.
-struct Choices {
-    /// In order of preference.
-    all: Vec<Sizes>,
-    given: NamedTensors,
-    seed: u64,
-}
-
-impl Choices {
-    /// The first call that goes through, the seconds it took, and what it was made with. A call may
-    /// find what no condition on sizes says, such as an index that only longer axes hold; then the next
-    /// sizes are tried. If none suit, the first failure is the one to report.
-    fn first_that_suits<T>(
-        &self,
-        unit: &Unit,
-        signature: &Signature,
-        call: &dyn Fn(&Inputs<'_>) -> Result<T, Diagnostic>,
-    ) -> Result<(T, f64, MadeUp), Error> {
-        let mut first = None;
-        for Sizes { env, chosen } in &self.all {
-            let (inputs, drawn) = draw_inputs(signature, &self.given, env, self.seed)?;
-            let started = Instant::now();
-            let diagnostic = match call(&inputs) {
-                Ok(outputs) => {
-                    let made_up = MadeUp { sizes: chosen.clone(), inputs: drawn };
-                    return Ok((outputs, started.elapsed().as_secs_f64(), made_up));
-                }
-                Err(diagnostic) if chosen.is_empty() => return Err(at(unit, diagnostic)),
-                Err(diagnostic) => diagnostic,
-            };
-            let is_of_sizes = diagnostic.fault == Fault::User;
-            let sizes: Vec<String> = chosen.iter().map(|(s, size)| format!("{}={size}", s.name())).collect();
-            let help = format!("{} was chosen; give other sizes with --dim, or an input", sizes.join(", "));
-            first.get_or_insert(diagnostic.help(help));
-            if !is_of_sizes {
-                break;
-            }
-        }
-        let diagnostic = first.expect("invariant: there is a choice of sizes");
-        Err(at(unit, diagnostic))
-    }
 }
 
 /// Least, greatest and mean element; NaN of nothing.
