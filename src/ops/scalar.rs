@@ -87,6 +87,30 @@ pub enum BinaryOp {
 }
 
 impl UnaryOp {
+    /// Every operation, in the order of the declaration.
+    pub const ALL: [UnaryOp; 20] = [
+        UnaryOp::Neg,
+        UnaryOp::Not,
+        UnaryOp::Abs,
+        UnaryOp::Sign,
+        UnaryOp::Sqrt,
+        UnaryOp::Rsqrt,
+        UnaryOp::Exp,
+        UnaryOp::Expm1,
+        UnaryOp::Log,
+        UnaryOp::Log1p,
+        UnaryOp::Sin,
+        UnaryOp::Cos,
+        UnaryOp::Tan,
+        UnaryOp::Tanh,
+        UnaryOp::Sigmoid,
+        UnaryOp::Erf,
+        UnaryOp::Floor,
+        UnaryOp::Ceil,
+        UnaryOp::Round,
+        UnaryOp::Trunc,
+    ];
+
     /// Whether the op is defined for operands of a type.
     pub fn accepts(self, operand: DType) -> bool {
         match self {

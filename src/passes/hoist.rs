@@ -12,7 +12,8 @@ use crate::dtype::DType;
 use crate::graph::affine::Ranges;
 use crate::graph::expr::{Expr, Exprs, Read, VarId};
 use crate::graph::ir::{Axis, Graph, Index, Op, Program, Recur, TensorType, Value};
-use crate::ops::scalar::{BinaryOp, UnaryOp};
+use crate::ops::cost::{binary_cost_flops, unary_cost_flops};
+use crate::ops::scalar::BinaryOp;
 use petgraph::stable_graph::NodeIndex;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -109,17 +110,8 @@ fn wanted(recur: &Recur, free: &BTreeSet<NodeIndex>, vars: &Vars) -> BTreeSet<No
 
 fn is_heavy(index: &Index) -> bool {
     let transcendental = |expr: &Expr| match expr {
-        Expr::Unary(op, _) => matches!(
-            op,
-            UnaryOp::Exp
-                | UnaryOp::Log
-                | UnaryOp::Tanh
-                | UnaryOp::Sigmoid
-                | UnaryOp::Erf
-                | UnaryOp::Sin
-                | UnaryOp::Cos
-        ),
-        Expr::Binary(op, ..) => *op == BinaryOp::Pow,
+        Expr::Unary(op, a) => unary_cost_flops(*op, index.exprs.dtype(*a)).transcendentals > 0,
+        Expr::Binary(op, a, _) => binary_cost_flops(*op, index.exprs.dtype(*a)).transcendentals > 0,
         _ => false,
     };
     index.reduce.is_some() || index.exprs.iter().any(|(_, expr, _)| transcendental(expr))

@@ -49,27 +49,6 @@ pub enum Builtin {
     Init(&'static str),
 }
 
-const UNARY: [UnaryOp; 18] = [
-    UnaryOp::Abs,
-    UnaryOp::Sign,
-    UnaryOp::Sqrt,
-    UnaryOp::Rsqrt,
-    UnaryOp::Exp,
-    UnaryOp::Expm1,
-    UnaryOp::Log,
-    UnaryOp::Log1p,
-    UnaryOp::Sin,
-    UnaryOp::Cos,
-    UnaryOp::Tan,
-    UnaryOp::Tanh,
-    UnaryOp::Sigmoid,
-    UnaryOp::Erf,
-    UnaryOp::Floor,
-    UnaryOp::Ceil,
-    UnaryOp::Round,
-    UnaryOp::Trunc,
-];
-
 const CASTS: [DType; 7] =
     [DType::F32, DType::F64, DType::F16, DType::BF16, DType::I32, DType::I64, DType::Bool];
 
@@ -94,8 +73,9 @@ const OTHERS: [Builtin; 13] = [
 
 impl Builtin {
     fn all() -> impl Iterator<Item = Builtin> {
-        UNARY
-            .into_iter()
+        // Negation is written as an operator.
+        let called = UnaryOp::ALL.into_iter().filter(|op| !matches!(op, UnaryOp::Neg | UnaryOp::Not));
+        called
             .map(Builtin::Unary)
             .chain(CASTS.into_iter().map(Builtin::Cast))
             .chain(INITS.into_iter().map(Builtin::Init))

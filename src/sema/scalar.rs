@@ -11,6 +11,7 @@ use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::graph::expr::{Literal, VarId};
 use crate::ops::scalar::{BinaryOp, UnaryOp};
+use crate::ops::value::{self, apply_unary};
 use crate::span::Span;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -458,32 +459,8 @@ pub fn compare_dims(op: BinaryOp, a: &Dim, b: &Dim) -> Option<crate::dim::Truth>
 
 /// The value of a function of an exact real, evaluated in f64.
 pub fn fold_real(op: UnaryOp, v: f64) -> Option<f64> {
-    Some(match op {
-        UnaryOp::Neg => -v,
-        UnaryOp::Abs => v.abs(),
-        UnaryOp::Sign => {
-            if v.is_nan() || v == 0.0 {
-                v
-            } else {
-                v.signum()
-            }
-        }
-        UnaryOp::Sqrt => v.sqrt(),
-        UnaryOp::Rsqrt => 1.0 / v.sqrt(),
-        UnaryOp::Exp => v.exp(),
-        UnaryOp::Expm1 => v.exp_m1(),
-        UnaryOp::Log => v.ln(),
-        UnaryOp::Log1p => v.ln_1p(),
-        UnaryOp::Sin => v.sin(),
-        UnaryOp::Cos => v.cos(),
-        UnaryOp::Tan => v.tan(),
-        UnaryOp::Tanh => v.tanh(),
-        UnaryOp::Sigmoid => 1.0 / (1.0 + (-v).exp()),
-        UnaryOp::Erf => libm::erf(v),
-        UnaryOp::Floor => v.floor(),
-        UnaryOp::Ceil => v.ceil(),
-        UnaryOp::Round => v.round_ties_even(),
-        UnaryOp::Trunc => v.trunc(),
-        UnaryOp::Not => return None,
-    })
+    match apply_unary(op, value::Scalar::F64(v)) {
+        Ok(value::Scalar::F64(result)) => Some(result),
+        _ => None,
+    }
 }

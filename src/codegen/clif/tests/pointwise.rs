@@ -7,29 +7,6 @@ use crate::ops::scalar::{BinaryOp, UnaryOp};
 use crate::ops::value::{self, Scalar};
 use crate::tensor::{Data, Tensor};
 
-const UNARY: [UnaryOp; 20] = [
-    UnaryOp::Neg,
-    UnaryOp::Not,
-    UnaryOp::Abs,
-    UnaryOp::Sign,
-    UnaryOp::Sqrt,
-    UnaryOp::Rsqrt,
-    UnaryOp::Exp,
-    UnaryOp::Expm1,
-    UnaryOp::Log,
-    UnaryOp::Log1p,
-    UnaryOp::Sin,
-    UnaryOp::Cos,
-    UnaryOp::Tan,
-    UnaryOp::Tanh,
-    UnaryOp::Sigmoid,
-    UnaryOp::Erf,
-    UnaryOp::Floor,
-    UnaryOp::Ceil,
-    UnaryOp::Round,
-    UnaryOp::Trunc,
-];
-
 const BINARY: [BinaryOp; 17] = [
     BinaryOp::Add,
     BinaryOp::Sub,
@@ -107,7 +84,7 @@ fn unary_operations_have_their_values() {
             let (mut body, mut ops) = (Vec::new(), Vec::new());
             let (i, iv) = kit.var("i");
             let a = kit.load(input, iv);
-            for op in UNARY {
+            for op in UnaryOp::ALL {
                 let defined = value::apply_unary(op, at(&x, 0)).is_ok();
                 if !defined {
                     continue;
