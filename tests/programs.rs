@@ -245,11 +245,12 @@ impl Program {
     fn unary(&mut self, a: &str, name: String) {
         let f = self.random.pick(&[
             "tanh", "sigmoid", "relu", "abs", "sin", "cos", "erf", "gelu", "silu", "floor", "exp", "sqrt",
-            "log1p",
+            "exp2", "log2", "log1p",
         ]);
         let argument = match f {
             "sqrt" | "log1p" => format!("abs({a})"),
-            "exp" => format!("min({a}, 2.0)"),
+            "log2" => format!("abs({a}) + 0.5"),
+            "exp" | "exp2" => format!("min({a}, 2.0)"),
             // Rounding is a step: keep away from where the sides could differ.
             "floor" => "x * 3.7".into(),
             _ => a.to_string(),

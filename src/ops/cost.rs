@@ -32,9 +32,18 @@ pub fn unary_cost_flops(op: UnaryOp, operand: DType) -> ScalarCost {
         U::Not => FREE,
         U::Neg | U::Abs | U::Sign | U::Sqrt | U::Floor | U::Ceil | U::Round | U::Trunc => FLOP,
         U::Rsqrt => ScalarCost { flops: 2, transcendentals: 0 },
-        U::Exp | U::Expm1 | U::Log | U::Log1p | U::Sin | U::Cos | U::Tan | U::Tanh | U::Sigmoid | U::Erf => {
-            TRANSCENDENTAL
-        }
+        U::Exp
+        | U::Exp2
+        | U::Expm1
+        | U::Log
+        | U::Log2
+        | U::Log1p
+        | U::Sin
+        | U::Cos
+        | U::Tan
+        | U::Tanh
+        | U::Sigmoid
+        | U::Erf => TRANSCENDENTAL,
     }
 }
 

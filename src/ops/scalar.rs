@@ -19,10 +19,14 @@ pub enum UnaryOp {
     Rsqrt,
     /// Natural exponential.
     Exp,
+    /// Two to the power of x.
+    Exp2,
     /// `exp(x) - 1`.
     Expm1,
     /// Natural logarithm.
     Log,
+    /// Logarithm to base 2.
+    Log2,
     /// `log(1 + x)`.
     Log1p,
     /// Sine, radians.
@@ -88,7 +92,7 @@ pub enum BinaryOp {
 
 impl UnaryOp {
     /// Every operation, in the order of the declaration.
-    pub const ALL: [UnaryOp; 20] = [
+    pub const ALL: [UnaryOp; 22] = [
         UnaryOp::Neg,
         UnaryOp::Not,
         UnaryOp::Abs,
@@ -96,8 +100,10 @@ impl UnaryOp {
         UnaryOp::Sqrt,
         UnaryOp::Rsqrt,
         UnaryOp::Exp,
+        UnaryOp::Exp2,
         UnaryOp::Expm1,
         UnaryOp::Log,
+        UnaryOp::Log2,
         UnaryOp::Log1p,
         UnaryOp::Sin,
         UnaryOp::Cos,
@@ -135,8 +141,10 @@ impl UnaryOp {
             UnaryOp::Sqrt => "sqrt",
             UnaryOp::Rsqrt => "rsqrt",
             UnaryOp::Exp => "exp",
+            UnaryOp::Exp2 => "exp2",
             UnaryOp::Expm1 => "expm1",
             UnaryOp::Log => "log",
+            UnaryOp::Log2 => "log2",
             UnaryOp::Log1p => "log1p",
             UnaryOp::Sin => "sin",
             UnaryOp::Cos => "cos",
