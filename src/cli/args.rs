@@ -31,16 +31,16 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Check a file: names, shapes, types. Prints every error of it.
-    #[command(after_help = "Example:\n  mdlc check models/lstm.mdl --set H=32")]
+    #[command(after_help = "Example:\n  mdlc check models/lstm.mdl --model lstm --set H=32")]
     Check(CheckArgs),
     /// Compile, print what came of it, and write an object, archive or shared library.
     #[command(
-        after_help = "Examples:\n  mdlc compile models/lstm.mdl\n  mdlc compile models/bert.mdl --dim B=1 -o bert.so"
+        after_help = "Examples:\n  mdlc compile models/lstm.mdl --model lstm\n  mdlc compile models/bert.mdl --model bert_base --dim B=1 -o bert.so"
     )]
     Compile(CompileArgs),
     /// Compile and run on weights and inputs.
     #[command(
-        after_help = "Examples:\n  mdlc run models/ffn.mdl                                  (declared initialisers, drawn inputs)\n  mdlc run models/lstm.mdl --weights w.safetensors --input x=x.npy --output out.safetensors"
+        after_help = "Examples:\n  mdlc run models/primer.mdl        (declared initialisers, drawn inputs)\n  mdlc run models/lstm.mdl --model lstm --weights w.safetensors --input x=x.npy --output out.safetensors"
     )]
     Run(RunArgs),
     /// Compile, bind, call again and again, and say how long each took.
@@ -50,7 +50,7 @@ pub enum Command {
     Bench(BenchArgs),
     /// Print a stage of the compilation.
     #[command(
-        after_help = "Examples:\n  mdlc dump models/ffn.mdl --emit graph\n  mdlc dump models/ffn.mdl --emit graph --after fuse\n  mdlc dump models/sparse_attention.mdl --model sparse_fixed --emit mask --pattern m1 --dim T=64"
+        after_help = "Examples:\n  mdlc dump models/feed_forward.mdl --model ffn_relu --emit graph\n  mdlc dump models/feed_forward.mdl --model ffn_relu --emit graph --after fuse\n  mdlc dump models/sparse_attention.mdl --model sparse_fixed --emit mask --pattern m1 --dim T=64"
     )]
     Dump(DumpArgs),
     /// Compare the reference evaluator and native code with expected outputs.
@@ -60,7 +60,7 @@ pub enum Command {
     Verify(VerifyArgs),
     /// List the weights a model wants; with a file, what is missing, unexpected or of another shape.
     #[command(
-        after_help = "Examples:\n  mdlc weights models/gpt2.mdl gpt2.safetensors\n  mdlc weights models/bert.mdl bert.safetensors --map models/maps/bert_pretraining.toml --output renamed.safetensors"
+        after_help = "Examples:\n  mdlc weights models/gpt2.mdl gpt2.safetensors\n  mdlc weights models/bert.mdl --model bert_base bert.safetensors --map models/maps/bert_pretraining.toml --output renamed.safetensors"
     )]
     Weights(WeightsArgs),
     /// Say what can be said without running: shapes and cost by module, receptive fields, variance, gradients.
