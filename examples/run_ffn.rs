@@ -6,7 +6,8 @@ use mdlc::{Compiler, Tensor, Weights};
 use std::error::Error;
 use std::io::Write;
 
-fn main() -> Result<(), Box<dyn Error>> {
+/// Calls it for two batch sizes.
+pub fn main() -> Result<(), Box<dyn Error>> {
     let compiled = Compiler::new()
         .model("ffn_gelu")
         .set("D", "16")
