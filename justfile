@@ -12,6 +12,6 @@ fuzz-programs:
 exhaustive-math:
     MDLC_EXHAUSTIVE=1 cargo test --release --lib codegen::math
 
-# Accept changed snapshots after reading them.
+# Accept changed snapshots, and write what docs/ says of the code anew; read the difference.
 snapshots:
     INSTA_UPDATE=always cargo test --tests

@@ -26,6 +26,11 @@
 //! [`Compiler`] gives a [`Compiled`]: code and signature. Binding [`Weights`] checks and packs them
 //! once and gives a [`Model`], which any number of threads may call at once.
 
+/// The README's example is compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 pub mod analysis;
 pub mod cli;
 pub mod codegen;
