@@ -11,7 +11,7 @@ use super::errors::{Eval, Reported};
 use super::shapes::Match;
 use super::value::{TensorValue, TupleValue, Value};
 use crate::diag::{Diagnostic, counted};
-use crate::dim::Dim;
+use crate::dim::{Dim, Symbol};
 use crate::span::Span;
 use crate::syntax::ast;
 use std::sync::Arc;
@@ -63,7 +63,7 @@ impl Elaborator<'_> {
         let matched = matched?;
         let mut values = Vec::new();
         for (k, (ty, _, span, what)) in items.iter().enumerate() {
-            let shape = matched.shapes[k].as_ref().map(|(s, _)| s.as_slice());
+            let shape = matched.shapes[k].as_ref().map(|(s, _)| s.as_slice()).map_err(Vec::as_slice);
             let tensor = self.conform(&tensors[k], ty, shape, *span, what)?;
             values.push(Value::Tensor(tensor));
         }
@@ -76,7 +76,7 @@ impl Elaborator<'_> {
         &mut self,
         tensor: &TensorValue,
         ty: &ast::TensorType,
-        shape: Option<&[Dim]>,
+        shape: Result<&[Dim], &[Symbol]>,
         span: Span,
         what: &str,
     ) -> Eval<TensorValue> {
@@ -94,13 +94,17 @@ impl Elaborator<'_> {
             return Ok(typed);
         }
         match shape {
-            Some(shape) => self.fill(&typed, shape, span),
-            None if ty.axes.iter().all(|a| matches!(a.kind, ast::AxisKind::Multi(_))) => Ok(typed),
-            None => {
-                let title = format!("{what} is a scalar that fills a shape, but the shape is not known here");
-                Err(self.report(
-                    Diagnostic::error("shape-unsolved", title).at(span, "").at(ty.span, "declared here"),
-                ))
+            Ok(shape) => self.fill(&typed, shape, span),
+            Err(_) if ty.axes.iter().all(|a| matches!(a.kind, ast::AxisKind::Multi(_))) => Ok(typed),
+            Err(open) => {
+                let names: Vec<String> = open.iter().map(|s| format!("`{s}`")).collect();
+                let unknown = if names.is_empty() { "the shape".to_string() } else { names.join(", ") };
+                let title = format!("{what} is a scalar that fills a shape, but nothing decides {unknown}");
+                let diagnostic = Diagnostic::error("shape-unsolved", title)
+                    .at(span, "")
+                    .at(ty.span, "declared here")
+                    .help("name sizes that an input has, or statics");
+                Err(self.report(diagnostic))
             }
         }
     }

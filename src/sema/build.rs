@@ -9,6 +9,7 @@ use super::errors::Eval;
 use super::limits::MAX_NODES;
 use super::scalar::{IndexVar, Scalar, ScalarKind, ScalarRead};
 use super::value::{NodeRef, Repr, TensorValue};
+use crate::diag::Diagnostic;
 use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::graph::expr::{ExprId, Exprs, Read};
@@ -174,12 +175,14 @@ impl Elaborator<'_> {
         if !self.frames.is_empty() {
             return Ok(());
         }
-        self.error_help(
-            "not-static",
-            "a tensor is computed here, where everything is evaluated at compile time",
-            span,
-            "members and arguments of modules are static; compute tensors in an entry",
-        )
+        let title = "a tensor is computed here, where everything is evaluated at compile time";
+        let mut diagnostic = Diagnostic::error("not-static", title)
+            .at(span, "")
+            .help("members and arguments of modules are static; compute tensors in an entry");
+        if let Some((place, _)) = self.call_places.last().zip(self.nesting.get(1)) {
+            diagnostic = diagnostic.at(*place, "asked for here");
+        }
+        Err(self.report(diagnostic))
     }
 
     /// Counts a node that is about to be added to the innermost frame.

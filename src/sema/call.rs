@@ -353,42 +353,63 @@ impl Elaborator<'_> {
         let mut matches = Vec::new();
         for (k, tensor, span) in &tensors {
             let Some(ast::TypeKind::Tensor(ty)) = params[*k].ty.as_ref().map(|t| &t.kind) else { continue };
-            let actual =
-                tensor.as_ref().filter(|t| t.rank() > 0 || ty.axes.is_empty()).map(|t| t.shape.to_vec());
-            let dtype = tensor.as_ref().map_or(ty.dtype, |t| t.dtype);
-            matches.push(Match {
-                ty,
-                actual,
-                dtype,
-                span: *span,
-                what: format!("`{}` of `{callee}`", names[*k]),
-            });
+            let Some(tensor) = tensor else { continue };
+            let actual = (tensor.rank() > 0 || ty.axes.is_empty()).then(|| tensor.shape.to_vec());
+            let what = format!("`{}` of `{callee}`", names[*k]);
+            matches.push(Match { ty, actual, dtype: tensor.dtype, span: *span, what });
         }
         let matched = self.match_shapes(env, &matches, block)?;
         for (k, value, span) in provisional {
             let value = substituted(value, &matched.solved);
+            self.refuse_open(&value, &matched.open, &names[*k], *span)?;
             env.bind(Arc::clone(&names[*k]), value, *span);
         }
         env.unknowns = None;
-        for (at, (k, tensor, span)) in tensors.into_iter().enumerate() {
+        let mut shapes = matched.shapes.iter();
+        for (k, tensor, span) in tensors {
             let Some(ast::TypeKind::Tensor(ty)) = params[k].ty.as_ref().map(|t| &t.kind) else { continue };
-            let tensor = match (tensor, &params[k].default) {
-                (Some(tensor), _) => tensor,
+            let what = format!("`{}` of `{callee}`", names[k]);
+            let value = match (tensor, &params[k].default) {
+                (Some(tensor), _) => {
+                    let shape = shapes.next().ok_or(Reported)?;
+                    let shape = shape.as_ref().map(|(s, _)| s.as_slice()).map_err(Vec::as_slice);
+                    Value::Tensor(self.conform(&tensor, ty, shape, span, &what)?)
+                }
                 (None, Some(default)) => {
                     let value = self.eval(env, default)?;
-                    self.as_tensor(&value, default.span)?
+                    let mut values = self.ascribe_all(env, vec![(ty, value, default.span, what)])?;
+                    values.pop().ok_or(Reported)?
                 }
                 (None, None) => continue,
             };
-            let shape = matched.shapes.get(at).and_then(Option::as_ref).map(|(s, _)| s.as_slice());
-            let what = format!("`{}` of `{callee}`", names[k]);
-            let mut tensor = self.conform(&tensor, ty, shape, span, &what)?;
+            let mut tensor = self.as_tensor(&value, span)?;
             if let Some(segments) = self.declared_segments(env, ty, tensor.rank()) {
                 tensor.segments = Some(segments);
             }
             env.bind(Arc::clone(&names[k]), Value::Tensor(tensor), span);
         }
         Ok(())
+    }
+
+    /// Refuses a default that names dimensions which no argument binds.
+    fn refuse_open(&mut self, value: &Value, open: &[Symbol], name: &str, span: Span) -> Eval<()> {
+        let found = match value {
+            Value::Int(dim) => dim.symbols().into_iter().find(|s| open.contains(s)),
+            Value::List(items) => {
+                for item in items.iter() {
+                    self.refuse_open(item, open, name, span)?;
+                }
+                None
+            }
+            _ => None,
+        };
+        match found {
+            Some(symbol) => {
+                let title = format!("the default of `{name}` names `{symbol}`, which no argument binds");
+                self.error("shape-unsolved", title, span)
+            }
+            None => Ok(()),
+        }
     }
 
     /// Calls an entry of an instance.

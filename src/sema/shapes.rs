@@ -76,8 +76,11 @@ fn multi_key(name: &str) -> String {
 pub struct Matched {
     /// Values of the symbols of unknown names.
     pub solved: IndexMap<Symbol, Dim>,
-    /// For each match, its declared shape and the lengths of its runs of axes.
-    pub shapes: Vec<Option<(Vec<Dim>, Vec<usize>)>>,
+    /// For each match, its declared shape and the lengths of its runs of axes, or the names in it
+    /// that nothing decides; none where it is the length of a `..`.
+    pub shapes: Vec<Result<(Vec<Dim>, Vec<usize>), Vec<Symbol>>>,
+    /// All names that nothing decides.
+    pub open: Vec<Symbol>,
 }
 
 impl Elaborator<'_> {
@@ -127,18 +130,23 @@ impl Elaborator<'_> {
             return Err(Reported);
         }
         self.bind_solved(env, &solved.values, block);
+        let mut open: Vec<Symbol> = unknowns.into_values().map(|(symbol, _)| symbol).collect();
+        open.retain(|symbol| !solved.values.contains_key(symbol));
         let mut shapes = Vec::new();
-        for (k, m) in matches.iter().enumerate() {
-            let shape = self.declared_shape(env, &formals[k], &solved.values, m.ty.span).ok();
-            // A name that nothing decides leaves the shape unknown.
-            let open = |dim: &Dim| {
-                dim.symbols()
-                    .iter()
-                    .any(|s| !solved.values.contains_key(s) && unknowns.values().any(|(u, _)| u == s))
-            };
-            shapes.push(shape.filter(|(dims, _)| !dims.iter().any(open)));
+        for (formal, m) in formals.iter().zip(matches) {
+            let mut undecided = Vec::new();
+            for axis in formal {
+                if let Axis::Dim(dim, _) = axis {
+                    undecided.extend(dim.symbols().into_iter().filter(|s| open.contains(s)));
+                }
+            }
+            let shape = self.declared_shape(env, formal, &solved.values, m.ty.span);
+            shapes.push(match shape {
+                Ok(shape) if undecided.is_empty() => Ok(shape),
+                _ => Err(undecided),
+            });
         }
-        Ok(Matched { solved: solved.values, shapes })
+        Ok(Matched { solved: solved.values, shapes, open })
     }
 
     fn declared_axes(&mut self, env: &mut Env, ty: &ast::TensorType) -> Eval<Vec<Axis>> {
