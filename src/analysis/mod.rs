@@ -6,6 +6,7 @@
 //! print it. Everything that holds for all sizes is given as a formula of the free dimensions;
 //! what needs numbers says which it assumed.
 
+pub mod field;
 pub mod modules;
 pub mod text;
 

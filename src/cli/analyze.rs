@@ -2,6 +2,7 @@
 
 use super::args::{AnalyzeArgs, Section};
 use super::{compiler, print, print_json};
+use crate::analysis::field::{AxisField, fields};
 use crate::analysis::modules::{ModuleRow, modules};
 use crate::analysis::text::{Align, SizeNames, Table};
 use crate::analysis::{AnalysisError, plain_name};
@@ -22,6 +23,9 @@ pub fn analyze(args: &AnalyzeArgs) -> Result<ExitCode, Error> {
     report.head();
     if wants(Section::Modules) {
         report.modules(&modules(&unit.program).map_err(failed)?);
+    }
+    if wants(Section::Fields) {
+        report.fields(&fields(&unit.program));
     }
     if args.json { print_json(&report.json) } else { print(&report.text) }
 }
@@ -103,5 +107,74 @@ impl Report<'_> {
         }
         let _ = write!(self.text, "\nmodules\n{}{}", table.text(2), names.legend(2));
         self.json["modules"] = json!(list);
+    }
+    fn fields(&mut self, all: &[AxisField]) {
+        let signature = &self.unit.program.signature;
+        let mut table = Table::new(&[
+            ("output", Align::Left),
+            ("input", Align::Left),
+            ("size", Align::Right),
+            ("jump", Align::Right),
+            ("start", Align::Right),
+            ("dilation", Align::Right),
+            ("touched", Align::Right),
+            ("positions", Align::Left),
+            ("where", Align::Left),
+            ("", Align::Left),
+        ]);
+        let mut list = Vec::new();
+        for field in all {
+            let (output, input) = (&signature.outputs[field.output], &signature.inputs[field.input]);
+            let drivers = field.drivers();
+            let axes: Vec<String> = drivers.iter().map(ToString::to_string).collect();
+            let jumps: Vec<String> =
+                drivers.iter().filter_map(|axis| field.jump(*axis)).map(|jump| jump.to_string()).collect();
+            let size = field.sizes().map(|(least, most)| {
+                if least == most { most.to_string() } else { format!("{least} to {most}") }
+            });
+            let start = field.start().map(|start| start.to_string()).filter(|_| !drivers.is_empty());
+            let dilation = field.dilation().filter(|step| *step > 1);
+            let touched = field.touched().filter(|n| field.size().is_some_and(|size| !size.is(*n)));
+            let notes = field.notes();
+            let remarks: Vec<&str> = [
+                (notes.data, "data decide"),
+                (notes.bound, "at most"),
+                (notes.border, "folded at the borders"),
+            ]
+            .into_iter()
+            .filter(|(holds, _)| *holds)
+            .map(|(_, text)| text)
+            .collect();
+            let at = if axes.is_empty() { String::new() } else { format!("[{}]", axes.join(", ")) };
+            table.row([
+                format!("{}{at}", output.name),
+                format!("{}[{}]", input.name, field.axis),
+                size.clone().unwrap_or_default(),
+                jumps.join(", "),
+                start.clone().unwrap_or_default(),
+                dilation.map_or_else(String::new, |step| step.to_string()),
+                touched.map_or_else(String::new, |n| n.to_string()),
+                field.formula(),
+                field.place(),
+                remarks.join(", "),
+            ]);
+            list.push(json!({
+                "output": output.name,
+                "output_axes": drivers,
+                "input": input.name,
+                "input_axis": field.axis,
+                "size": size,
+                "jump": jumps,
+                "start": start,
+                "dilation": field.dilation(),
+                "touched": field.touched(),
+                "positions": field.formula(),
+                "where": field.place(),
+                "remarks": remarks,
+            }));
+        }
+        let _ =
+            write!(self.text, "\nreceptive fields, for position p of the output's axis\n{}", table.text(2));
+        self.json["fields"] = json!(list);
     }
 }

@@ -363,6 +363,8 @@ pub struct AnalyzeArgs {
 pub enum Section {
     /// Shapes, parameters and cost of every module instance.
     Modules,
+    /// Receptive fields.
+    Fields,
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {

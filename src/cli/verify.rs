@@ -145,5 +145,7 @@ fn single_check(args: &VerifyArgs) -> Result<Check, Error> {
         expected,
         tolerances: file.tolerances(),
         default,
+        tables: Vec::new(),
+        measured: file,
     })
 }

@@ -2,10 +2,11 @@
 //!
 //! A case passes if its calls together produce every expected tensor, within its tolerance, by
 //! each back end asked for. The reference evaluator runs on the graph before any pass, native
-//! code on everything after.
+//! code on everything after. Measured tables are compared with what the analysis says, row by row.
 
 use super::compare::{Comparison, Tolerance, compare};
-use super::table::{Call, Case, CaseFile, expression};
+use super::measured::compare_tables;
+use super::table::{Call, Case, CaseFile, MeasuredTable, expression};
 use super::{Compiler, Error, Unit, reference};
 use crate::diag::{Diagnostic, Fault};
 use crate::files::{NamedTensors, read_tensors};
@@ -48,6 +49,10 @@ pub struct Check {
     pub tolerances: BTreeMap<String, Tolerance>,
     /// The tolerance of outputs that have none of their own.
     pub default: Tolerance,
+    /// How measured tables are compared.
+    pub tables: Vec<MeasuredTable>,
+    /// The measured tables.
+    pub measured: CaseFile,
 }
 
 /// One call of a check, ready to be made.
@@ -73,18 +78,24 @@ impl Check {
         let set = set.collect::<Result<_, String>>().map_err(|e| user("bad-table", e))?;
         let about = folder.join("case.json");
         let file = if about.exists() { CaseFile::read(&about)? } else { CaseFile::default() };
+        if case.file.is_none() && case.tables.is_empty() {
+            return Err(user("bad-table", format!("`{}` names neither a file nor a table", case.name)));
+        }
+        let tensors = |name: &str| if case.file.is_some() { read(name) } else { Ok(NamedTensors::new()) };
         Ok(Check {
-            file: case.file.clone(),
+            file: case.file.clone().unwrap_or_default(),
             model: case.model.clone(),
             set,
             arguments: Vec::new(),
             dims: case.dims.iter().map(|(n, v)| (n.clone(), *v)).collect(),
             calls: case.calls(),
-            weights: Weights::from_tensors(read("weights.safetensors")?),
-            inputs: read("inputs.safetensors")?,
-            expected: read("outputs.safetensors")?,
+            weights: Weights::from_tensors(tensors("weights.safetensors")?),
+            inputs: tensors("inputs.safetensors")?,
+            expected: tensors("outputs.safetensors")?,
             tolerances: file.tolerances(),
             default: Tolerance { rtol: 1e-5, atol: 1e-6 },
+            tables: case.tables.clone(),
+            measured: file,
         })
     }
 
@@ -103,6 +114,9 @@ impl Check {
         }
         if let Some(unused) = self.inputs.keys().find(|name| !taken.contains(*name)) {
             return Err(user("not-taken", format!("no call takes the input `{unused}`")));
+        }
+        if !self.tables.is_empty() {
+            comparisons.extend(compare_tables(&self.tables, &self.measured)?);
         }
         Ok(comparisons)
     }

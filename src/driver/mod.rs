@@ -2,6 +2,7 @@
 
 pub mod cases;
 pub mod compare;
+pub mod measured;
 mod reference;
 pub mod table;
 

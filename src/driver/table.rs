@@ -28,8 +28,9 @@ pub struct Case {
     pub name: String,
     /// The folder of its files, relative to the table.
     pub folder: Option<PathBuf>,
-    /// The `.mdl` file, relative to the folder that holds `models` (the working directory).
-    pub file: PathBuf,
+    /// The `.mdl` file, relative to the folder that holds `models` (the working directory). Not needed
+    /// where all that the case has to say is in measured tables.
+    pub file: Option<PathBuf>,
     /// The model or module.
     pub model: Option<String>,
     /// Static arguments.
@@ -41,6 +42,90 @@ pub struct Case {
     /// The calls that together produce every expected tensor; one call of `forward` by default.
     #[serde(default, rename = "call")]
     pub calls: Vec<Call>,
+    /// Measured tables that the analysis must agree with.
+    #[serde(default, rename = "table")]
+    pub tables: Vec<MeasuredTable>,
+}
+
+/// How a measured table of `case.json` is compared with what the analysis says of a model.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MeasuredTable {
+    /// Its name among `tables`; left out for `table`.
+    pub name: Option<String>,
+    /// Only the rows that have these values.
+    #[serde(default)]
+    pub rows: BTreeMap<String, toml::Value>,
+    /// The `.mdl` file.
+    pub file: PathBuf,
+    /// The model or module.
+    pub model: Option<String>,
+    /// The entry; `forward` by default.
+    pub entry: Option<String>,
+    /// Static arguments that are the same for all rows.
+    #[serde(default)]
+    pub args: BTreeMap<String, toml::Value>,
+    /// Static arguments that a column holds.
+    #[serde(default)]
+    pub columns: BTreeMap<String, Column>,
+    /// Sizes of free dimensions: a number, or the column that holds them.
+    #[serde(default)]
+    pub dims: BTreeMap<String, toml::Value>,
+    /// What is compared. A row whose value is null is one that must be refused.
+    pub expect: Vec<Expectation>,
+    /// Columns that say nothing to compare: names, for people.
+    #[serde(default)]
+    pub labels: Vec<String>,
+}
+
+/// A column as a static argument.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Column {
+    /// Its value.
+    Plain(String),
+    /// A list of records, each as the tuple of these fields.
+    Records {
+        /// The column.
+        column: String,
+        /// Fields in the order of the tuple.
+        fields: Vec<String>,
+    },
+}
+
+/// A quantity of the analysis and the column it must equal.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expectation {
+    /// What is compared.
+    pub what: Quantity,
+    /// Output and axis, `y.2`.
+    pub output: String,
+    /// Input and axis, of fields.
+    pub input: Option<String>,
+    /// The column.
+    pub column: String,
+}
+
+/// What the analysis says of an axis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Quantity {
+    /// The output's length.
+    Length,
+    /// The span of its field.
+    Size,
+    /// How many positions of the field are touched.
+    Touched,
+}
+
+impl Column {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        match self {
+            Column::Plain(column) | Column::Records { column, .. } => column,
+        }
+    }
 }
 
 /// One call of a case.
@@ -60,12 +145,41 @@ pub struct Call {
     pub set: BTreeMap<String, toml::Value>,
 }
 
-/// What `case.json` says of tolerances; the rest of it is for people.
+/// What `case.json` says of tolerances, and its measured tables; the rest of it is for people.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct CaseFile {
     /// Per expected tensor.
     #[serde(default)]
     pub outputs: BTreeMap<String, ExpectedOutput>,
+    /// Measured tables by name.
+    #[serde(default)]
+    pub tables: BTreeMap<String, Measured>,
+    /// A measured table as records.
+    #[serde(default)]
+    pub table: Vec<serde_json::Map<String, serde_json::Value>>,
+}
+
+/// A measured table.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Measured {
+    /// Names of the columns.
+    pub columns: Vec<String>,
+    /// Rows of as many values.
+    pub rows: Vec<Vec<serde_json::Value>>,
+}
+
+impl CaseFile {
+    /// The measured tables as records; the one without a name last.
+    pub fn measured(&self) -> Vec<(Option<&str>, Vec<serde_json::Map<String, serde_json::Value>>)> {
+        let record = |columns: &[String], row: &Vec<serde_json::Value>| {
+            columns.iter().cloned().zip(row.iter().cloned()).collect()
+        };
+        let named = self.tables.iter().map(|(name, table)| {
+            (Some(name.as_str()), table.rows.iter().map(|row| record(&table.columns, row)).collect())
+        });
+        let plain = (!self.table.is_empty()).then(|| (None, self.table.clone()));
+        named.chain(plain).collect()
+    }
 }
 
 /// How one output is compared.
@@ -104,9 +218,15 @@ impl Case {
         base.join(self.folder.clone().unwrap_or_else(|| PathBuf::from(&self.name)))
     }
 
-    /// The calls, at least one.
+    /// The calls, at least one where there is a file.
     pub fn calls(&self) -> Vec<Call> {
-        if self.calls.is_empty() { vec![Call::default()] } else { self.calls.clone() }
+        if self.file.is_none() {
+            Vec::new()
+        } else if self.calls.is_empty() {
+            vec![Call::default()]
+        } else {
+            self.calls.clone()
+        }
     }
 }
 
