@@ -4,7 +4,8 @@
 //! transpose, split) costs nothing and is always substituted. One that selects or computes is
 //! substituted where each of its elements is read about once; where a reader broadcasts it (reads
 //! it for more points than it has) it stays, so that a matrix product reads plain matrices and
-//! sums of biases are computed once, when weights are bound. Reductions are never recomputed. What
+//! sums of biases are computed once, when weights are bound. What computes also stays where windows
+//! that overlap read it. Reductions are never recomputed. What
 //! is left as a mere copy of a value that was computed here gives way to that value.
 
 use super::Changed;
@@ -103,7 +104,9 @@ fn is_identity(index: &Index) -> bool {
 enum Work {
     /// Moves elements by affine indices only, or makes them from indices alone.
     View,
-    /// Selects, casts, or computes a little.
+    /// Selects elements.
+    Select,
+    /// Casts, or computes a little.
     Cheap,
     /// Computes.
     Costly,
@@ -119,12 +122,12 @@ fn worthwhile(graph: &Graph, value: Value, producer: &Index, consumer: &Index, p
     }
     let stays = graph.results.contains(&value);
     let readers = graph.users(value.node).len();
-    if stays || broadcasts(consumer, port) {
+    if stays || broadcasts(consumer, port) || (work != Work::Select && has_windows(consumer, port)) {
         return false;
     }
     match work {
         Work::View => true,
-        Work::Cheap => readers <= CHEAP_READERS,
+        Work::Select | Work::Cheap => readers <= CHEAP_READERS,
         Work::Costly => readers == 1 && reads_of(consumer, port).count() == 1,
     }
 }
@@ -159,6 +162,7 @@ fn classify(producer: &Index) -> Work {
     match (reads, work, selects) {
         (0 | 1, 0, 0) => Work::View,
         (0, w, _) if w <= CHEAP_OPS => Work::View,
+        (_, 0, _) => Work::Select,
         (_, w, _) if w <= CHEAP_OPS => Work::Cheap,
         _ => Work::Costly,
     }
@@ -202,6 +206,36 @@ fn broadcasts(consumer: &Index, port: u32) -> bool {
             }
         }
         seen.iter().zip(&extents).any(|(seen, extent)| !seen && !extent.is(1))
+    })
+}
+
+/// Whether a reader may read one element for several points because one axis is walked by several
+/// indices together: `i + u`, but not `i * 2 + u` for two `u`.
+fn has_windows(consumer: &Index, port: u32) -> bool {
+    let extents = consumer.extents();
+    reads_of(consumer, port).flat_map(|read| &read.index).any(|index| {
+        let Some(form) = affine(&consumer.exprs, *index) else { return true };
+        let walked = form.terms.iter().filter_map(|(leaf, step)| match leaf {
+            Leaf::Index(k) => Some((step.as_const().map(i64::abs), &extents[*k as usize])),
+            Leaf::Var(_) | Leaf::Opaque(_) => None,
+        });
+        let mut walked: Vec<(Option<i64>, &Dim)> = walked.collect();
+        if walked.len() < 2 {
+            return false;
+        }
+        // From the finest step on, each must reach beyond all before it.
+        walked.sort();
+        let mut reach = Dim::ZERO;
+        for (step, extent) in walked {
+            let beyond = step.and_then(|step| Dim::from(step - 1).sub(&reach).ok());
+            if !beyond.is_some_and(|beyond| beyond.is_non_negative()) {
+                return true;
+            }
+            let last = extent.sub(&Dim::ONE).and_then(|last| last.mul(&Dim::from(step.unwrap_or(0))));
+            let Ok(further) = last.and_then(|last| reach.add(&last)) else { return true };
+            reach = further;
+        }
+        false
     })
 }
 

@@ -9,6 +9,7 @@ pub mod bindtime;
 pub mod cse;
 pub mod dce;
 pub mod epilogue;
+pub mod fold_scales;
 pub mod fuse;
 pub mod hoist;
 pub mod inline;
@@ -78,6 +79,11 @@ pub const PIPELINE: &[Pass] = &[
         name: "fuse-slices",
         purpose: "substitutes the slices that hoisting left into their readers",
         run: fuse::fuse,
+    },
+    Pass {
+        name: "fold-scales",
+        purpose: "moves scales that depend on weights alone, as of batch norms, into the weights",
+        run: fold_scales::fold_scales,
     },
     Pass {
         name: "recognise-segments",

@@ -10,5 +10,6 @@ mod harness;
 mod pointwise;
 mod recognition;
 mod recurrences;
+mod scales;
 mod size;
 mod weights;

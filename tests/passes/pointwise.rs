@@ -170,6 +170,20 @@ fn what_a_reader_broadcasts_is_computed_once() {
 }
 
 #[test]
+fn what_windows_read_is_computed_once() {
+    let of = |at: &str, count: &str| {
+        let body =
+            format!("let a[b, l] = x[b, l] * 2 + 1  let y[b, l: {count}] = sum[u: 3] a[b, {at}] * k[u]  y");
+        trace(&module("param k: [3] = normal(1.0)", &format!("(x: [B, 9]) {{ {body} }}")), B)
+    };
+    of("l + u", "7").expect("fuse", index_count, 2);
+    of("l * 2 + u", "4").expect("fuse", index_count, 2);
+    // Windows side by side read each element once.
+    of("l * 3 + u", "3").expect("fuse", index_count, 1);
+    of("l + u * 3", "3").expect("fuse", index_count, 1);
+}
+
+#[test]
 fn what_is_costly_and_read_twice_is_computed_once() {
     let text = module("", "(x: [B, T]) { let s = exp(x)  (s * 2, s + 1) }");
     trace(&text, B_T).expect("fuse", index_count, 3);
