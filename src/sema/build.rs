@@ -8,9 +8,9 @@ use super::Elaborator;
 use super::errors::Eval;
 use super::limits::MAX_NODES;
 use super::scalar::{IndexVar, Scalar, ScalarKind, ScalarRead};
-use super::value::{NodeRef, Repr, TensorValue};
+use super::value::{NodeRef, Repr, TensorValue, type_text};
 use crate::diag::Diagnostic;
-use crate::dim::Dim;
+use crate::dim::{Dim, DimError};
 use crate::dtype::DType;
 use crate::graph::expr::{ExprId, Exprs, Read};
 use crate::graph::ir::{self, Axis, Graph, Node, Op, TensorType};
@@ -185,6 +185,19 @@ impl Elaborator<'_> {
         Err(self.report(diagnostic))
     }
 
+    /// Refuses a tensor whose bytes 64 bits cannot count, where its sizes are known.
+    ///
+    /// # Errors
+    /// There are too many.
+    pub fn refuse_huge(&mut self, dtype: DType, shape: &[Dim], span: Span) -> Eval<()> {
+        let bytes = Dim::product(shape).and_then(|n| n.mul(&Dim::from(dtype.size_bytes() as i64)));
+        if bytes == Err(DimError::Overflow) {
+            let title = format!("a tensor {} has more bytes than 64 bits count", type_text(dtype, shape));
+            return self.limit(title, span);
+        }
+        Ok(())
+    }
+
     /// Counts a node that is about to be added to the innermost frame.
     ///
     /// # Errors
@@ -238,6 +251,7 @@ impl Elaborator<'_> {
         let dtype = index.result_dtype();
         let physical: Vec<Dim> =
             mapped.iter().map(|v| v.extent().clone()).chain(shape.iter().cloned()).collect();
+        self.refuse_huge(dtype, &physical, span)?;
         let frame = self.frame();
         let value = frame.graph.add_index(index, physical, &operands, span, name.map(Into::into));
         Ok(TensorValue::node(NodeRef { frame: frame.id, value }, dtype, shape, mapped))

@@ -353,6 +353,7 @@ impl Elaborator<'_> {
             if matches!(ty.dtype, crate::dtype::DType::F16 | crate::dtype::DType::BF16) {
                 return self.unsupported_dtype(ty.dtype, span);
             }
+            self.refuse_huge(ty.dtype, &dims, span)?;
             let tensor = self.add_arg(ty.dtype, dims, span, Some(&name));
             inputs.push(Input { param, name, tensor, span });
         }

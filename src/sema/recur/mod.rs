@@ -189,7 +189,9 @@ impl Elaborator<'_> {
                 operands.push(self.import(node));
             }
             let shape = extended_shape(&open, sequence);
-            results.push(TensorType::new(sequence.dtype, self.sized(shape, sequence.span)?));
+            let shape = self.sized(shape, sequence.span)?;
+            self.refuse_huge(sequence.dtype, &shape, sequence.span)?;
+            results.push(TensorType::new(sequence.dtype, shape));
             let (name, axis, lags) = (Arc::clone(&sequence.name), sequence.axis, sequence.inits.len());
             sequences.push(ir::Sequence { name, axis, lags });
         }
