@@ -89,34 +89,47 @@ impl Affine {
 /// Expressions that one walk looks at.
 const MAX_VISITS: u32 = 1000;
 
-/// Takes one visit from a budget; whether there was one.
-fn visit(budget: &mut u32) -> bool {
-    let left = *budget > 0;
-    *budget = budget.saturating_sub(1);
-    left
+/// A walk over expressions.
+struct Walk {
+    /// Expressions that it may still look at.
+    left: u32,
+    /// The bounds that it found and that depend on sizes, of parts before what they are parts of.
+    bounds: Vec<Dim>,
+}
+
+impl Walk {
+    fn new() -> Self {
+        Walk { left: MAX_VISITS, bounds: Vec::new() }
+    }
+
+    /// Takes one visit; whether there was one.
+    fn visit(&mut self) -> bool {
+        let any = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        any
+    }
 }
 
 /// The affine form of an i64 expression.
 pub fn affine(exprs: &Exprs, id: ExprId) -> Option<Affine> {
-    let mut budget = MAX_VISITS;
-    affine_within(exprs, id, &mut budget)
+    affine_within(exprs, id, &mut Walk::new())
 }
 
-fn affine_within(exprs: &Exprs, id: ExprId, budget: &mut u32) -> Option<Affine> {
+fn affine_within(exprs: &Exprs, id: ExprId, walk: &mut Walk) -> Option<Affine> {
     if exprs.dtype(id) != DType::I64 {
         return None;
     }
     let opaque = || Some(Affine::leaf(Leaf::Opaque(id)));
-    let within = visit(budget);
+    let within = walk.visit();
     match exprs.get(id) {
         Expr::Const(Literal::Int(value)) => Some(Affine::constant(Dim::from(*value))),
         Expr::Dim(dim) => Some(Affine::constant(dim.clone())),
         Expr::Index(k) => Some(Affine::leaf(Leaf::Index(*k))),
         Expr::Var(var) => Some(Affine::leaf(Leaf::Var(*var))),
         _ if !within => opaque(),
-        Expr::Unary(UnaryOp::Neg, a) => affine_within(exprs, *a, budget)?.scale(&Dim::from(-1)),
+        Expr::Unary(UnaryOp::Neg, a) => affine_within(exprs, *a, walk)?.scale(&Dim::from(-1)),
         Expr::Binary(op, a, b) => {
-            let (left, right) = (affine_within(exprs, *a, budget)?, affine_within(exprs, *b, budget)?);
+            let (left, right) = (affine_within(exprs, *a, walk)?, affine_within(exprs, *b, walk)?);
             let dims = left.terms.is_empty() && right.terms.is_empty();
             match op {
                 BinaryOp::Add => left.add(&right),
@@ -174,27 +187,33 @@ pub struct Ranges {
 impl Ranges {
     /// Bounds of an i64 expression, assuming that no loop around it is empty.
     pub fn of(&self, exprs: &Exprs, id: ExprId) -> Interval {
-        let mut budget = MAX_VISITS;
-        self.of_within(exprs, id, &mut budget)
+        self.of_within(exprs, id, &mut Walk::new())
     }
 
     /// Bounds of an affine form.
     pub fn of_affine(&self, exprs: &Exprs, form: &Affine) -> Interval {
-        let mut budget = MAX_VISITS;
-        self.of_affine_within(exprs, form, &mut budget)
+        self.of_affine_within(exprs, form, &mut Walk::new())
     }
 
-    fn of_within(&self, exprs: &Exprs, id: ExprId, budget: &mut u32) -> Interval {
-        match affine_within(exprs, id, budget) {
-            Some(form) => self.of_affine_within(exprs, &form, budget),
+    /// Bounds of an affine form, and every bound that they rest on, their own last. Computed in 64
+    /// bits a form means what it says only where none of these wraps.
+    pub fn of_affine_traced(&self, exprs: &Exprs, form: &Affine) -> (Interval, Vec<Dim>) {
+        let mut walk = Walk::new();
+        let interval = self.of_affine_within(exprs, form, &mut walk);
+        (interval, walk.bounds)
+    }
+
+    fn of_within(&self, exprs: &Exprs, id: ExprId, walk: &mut Walk) -> Interval {
+        match affine_within(exprs, id, walk) {
+            Some(form) => self.of_affine_within(exprs, &form, walk),
             None => Interval::UNKNOWN,
         }
     }
 
-    fn of_affine_within(&self, exprs: &Exprs, form: &Affine, budget: &mut u32) -> Interval {
+    fn of_affine_within(&self, exprs: &Exprs, form: &Affine, walk: &mut Walk) -> Interval {
         let start = Interval { low: Some(form.constant.clone()), high: Some(form.constant.clone()) };
-        form.terms.iter().fold(start, |sum, (leaf, coefficient)| {
-            let leaf = self.of_leaf(exprs, *leaf, budget);
+        let sum = form.terms.iter().fold(start, |sum, (leaf, coefficient)| {
+            let leaf = self.of_leaf(exprs, *leaf, walk);
             let times = |bound: &Option<Dim>| bound.as_ref().and_then(|d| d.mul(coefficient).ok());
             let (low, high) = if coefficient.is_non_negative() {
                 (times(&leaf.low), times(&leaf.high))
@@ -205,41 +224,44 @@ impl Ranges {
             };
             let add = |a: Option<Dim>, b: Option<Dim>| a?.add(&b?).ok();
             Interval { low: add(sum.low, low), high: add(sum.high, high) }
-        })
+        });
+        let symbolic = [&sum.low, &sum.high].into_iter().flatten().filter(|d| d.as_const().is_none());
+        walk.bounds.extend(symbolic.cloned());
+        sum
     }
 
-    fn of_leaf(&self, exprs: &Exprs, leaf: Leaf, budget: &mut u32) -> Interval {
+    fn of_leaf(&self, exprs: &Exprs, leaf: Leaf, walk: &mut Walk) -> Interval {
         match leaf {
             Leaf::Index(k) => self.indices.get(k as usize).map_or(Interval::UNKNOWN, Interval::below),
             Leaf::Var(var) => self.vars.get(&var).cloned().unwrap_or(Interval::UNKNOWN),
-            Leaf::Opaque(id) => self.of_opaque(exprs, id, budget),
+            Leaf::Opaque(id) => self.of_opaque(exprs, id, walk),
         }
     }
 
-    fn of_opaque(&self, exprs: &Exprs, id: ExprId, budget: &mut u32) -> Interval {
-        if !visit(budget) {
+    fn of_opaque(&self, exprs: &Exprs, id: ExprId, walk: &mut Walk) -> Interval {
+        if !walk.visit() {
             return Interval::UNKNOWN;
         }
         match exprs.get(id) {
-            Expr::Binary(BinaryOp::Mod, _, b) => match affine_within(exprs, *b, budget) {
+            Expr::Binary(BinaryOp::Mod, _, b) => match affine_within(exprs, *b, walk) {
                 Some(by) if by.terms.is_empty() && positive(&by.constant) => Interval::below(&by.constant),
                 _ => Interval::UNKNOWN,
             },
             Expr::Binary(BinaryOp::FloorDiv, a, b) => {
-                let by = affine_within(exprs, *b, budget);
+                let by = affine_within(exprs, *b, walk);
                 let Some(by) = by.filter(|f| f.terms.is_empty() && positive(&f.constant)) else {
                     return Interval::UNKNOWN;
                 };
-                let range = self.of_within(exprs, *a, budget);
+                let range = self.of_within(exprs, *a, walk);
                 let divide = |d: Option<Dim>| d.and_then(|d| d.floor_div(&by.constant).ok());
                 Interval { low: divide(range.low), high: divide(range.high) }
             }
             Expr::Binary(op @ (BinaryOp::Min | BinaryOp::Max), a, b) => {
-                let (a, b) = (self.of_within(exprs, *a, budget), self.of_within(exprs, *b, budget));
+                let (a, b) = (self.of_within(exprs, *a, walk), self.of_within(exprs, *b, walk));
                 extremum(*op, a, b)
             }
             Expr::Select(_, a, b) => {
-                let (a, b) = (self.of_within(exprs, *a, budget), self.of_within(exprs, *b, budget));
+                let (a, b) = (self.of_within(exprs, *a, walk), self.of_within(exprs, *b, walk));
                 let low = extremum(BinaryOp::Min, a.clone(), b.clone()).low;
                 let high = extremum(BinaryOp::Max, a, b).high;
                 Interval { low, high }

@@ -336,4 +336,7 @@ pub struct LoopProgram {
     pub checks: Vec<DimCheck>,
     /// Sites of [`Stmt::Fail`].
     pub sites: Vec<Site>,
+    /// Sizes that must fit in 64 bits at every call, beside those that occur: indices that are read
+    /// without a check rest on them.
+    pub assumed: Vec<Dim>,
 }

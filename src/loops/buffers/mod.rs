@@ -146,7 +146,7 @@ pub fn plan(program: &LoopProgram) -> Result<Plan, LimitError> {
 
 /// All sizes that occur in the code of a program, each once.
 fn sizes(program: &LoopProgram) -> Vec<Dim> {
-    let mut found = BTreeSet::new();
+    let mut found: BTreeSet<Dim> = program.assumed.iter().cloned().collect();
     for func in &program.functions {
         found.extend(func.scalars.iter().filter_map(|(_, scalar, _)| match scalar {
             Scalar::Dim(dim) => Some(dim.clone()),

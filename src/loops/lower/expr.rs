@@ -4,7 +4,7 @@
 //! inside, or predicated (`select(ok, address, 0)`), with the read's `otherwise` or a
 //! [`Stmt::Fail`] for where they are outside.
 
-use super::bounds::{Bounds, Fact, Verdict, inequalities};
+use super::bounds::{Bounds, Fact, Known, Verdict};
 use super::demand::{Demand, DemandId, Demands};
 use super::place::Place;
 use super::{FuncCx, LowerError, Lowered};
@@ -77,6 +77,10 @@ pub(super) struct Judged {
     pub plain: Verdict,
     /// Whether the demand of the read proves the rest.
     pub demanded: bool,
+    /// Whether the index has bounds.
+    pub bounded: bool,
+    /// What must not wrap for that.
+    pub assumed: Vec<Dim>,
 }
 
 impl Judged {
@@ -130,23 +134,22 @@ impl FuncCx<'_> {
             return Vec::new();
         }
         let bounds = self.bounds(env);
-        let known = inequalities(env.exprs, &env.known);
-        let mut paths: Option<Vec<Vec<Affine>>> = None;
+        let known = bounds.known(&env.known);
+        let mut paths: Option<Vec<Known>> = None;
         let axes = read.index.iter().zip(&place.shape);
         axes.map(|(index, extent)| {
-            let plain = bounds.judge(*index, extent, &known);
+            let (plain, mut assumed, bounded) = bounds.judge(*index, extent, &known);
+            assumed.extend(known.assumed.iter().cloned());
             if plain == Verdict::Inside {
-                return Judged { plain, demanded: true };
+                return Judged { plain, demanded: true, bounded, assumed };
             }
             let paths = paths.get_or_insert_with(|| {
                 let paths = demands.paths(demands.of(id)).unwrap_or_default();
-                paths
-                    .into_iter()
-                    .map(|facts| [known.clone(), inequalities(env.exprs, &facts)].concat())
-                    .collect()
+                let all = paths.into_iter().map(|facts| [env.known.as_slice(), &facts].concat());
+                all.map(|facts| bounds.known(&facts)).collect()
             });
-            let proved = |facts: &Vec<Affine>| bounds.judge(*index, extent, facts) == Verdict::Inside;
-            Judged { plain, demanded: !paths.is_empty() && paths.iter().all(proved) }
+            let proved = |known: &Known| bounds.judge(*index, extent, known).0 == Verdict::Inside;
+            Judged { plain, demanded: !paths.is_empty() && paths.iter().all(proved), bounded, assumed }
         })
         .collect()
     }
@@ -156,12 +159,12 @@ impl FuncCx<'_> {
         let demands = Demands::new(env.exprs, roots);
         let needed = env.exprs.reachable(roots);
         let bounds = self.bounds(env);
-        let known = inequalities(env.exprs, &env.known);
+        let known = bounds.known(&env.known);
         env.exprs.iter().filter(|(id, _, _)| needed[id.0 as usize]).all(|(id, expr, _)| match expr {
             Expr::Read(read) if read.otherwise.is_none() => {
                 self.judge(env, &demands, id, read).iter().all(|j| j.demanded)
             }
-            Expr::Binary(BinaryOp::FloorDiv | BinaryOp::Mod, _, b) => bounds.is_nonzero(*b, &known),
+            Expr::Binary(BinaryOp::FloorDiv | BinaryOp::Mod, _, b) => bounds.is_nonzero(*b, &known).is_some(),
             _ => true,
         })
     }
@@ -257,8 +260,10 @@ impl FuncCx<'_> {
         value: ScalarId,
         divisors: &mut Vec<(ExprId, ScalarId)>,
     ) -> ScalarId {
-        let known = inequalities(env.exprs, &env.known);
-        if self.bounds(env).is_nonzero(b, &known) {
+        let bounds = self.bounds(env);
+        let known = bounds.known(&env.known);
+        if let Some(assumed) = bounds.is_nonzero(b, &known) {
+            self.assume(assumed.into_iter().chain(known.assumed));
             return value;
         }
         let dtype = self.func.scalars.dtype(value);
@@ -325,7 +330,8 @@ impl FuncCx<'_> {
         let at = |id: ExprId| values[id.0 as usize].expect("invariant: operands precede users");
         let judged = self.judge(env, demands, id, read);
         let mut ok = self.bool(true);
-        for (axis, judged) in judged.iter().enumerate() {
+        for (axis, judged) in judged.into_iter().enumerate() {
+            self.assume(judged.assumed);
             let (index, extent) = (read.index[axis], place.shape[axis].clone());
             let (below, above) = match judged.plain {
                 Verdict::Inside => continue,
@@ -343,6 +349,7 @@ impl FuncCx<'_> {
             if settled && always {
                 continue;
             }
+            self.wraps |= !judged.bounded;
             let inside = self.inside(at(index), &extent, below, above);
             ok = self.and(ok, inside);
             if doubtful && !settled {
@@ -358,6 +365,13 @@ impl FuncCx<'_> {
             Some(otherwise) => self.select(ok, load, at(otherwise)),
             None => load,
         })
+    }
+
+    /// Has bounds checked at every call: none of them may wrap, nor come near it, so that two of them
+    /// can be added.
+    pub(super) fn assume(&mut self, bounds: impl IntoIterator<Item = Dim>) {
+        let twice = |bound: Dim| bound.mul(&Dim::from(2)).unwrap_or(bound);
+        self.shared.assumed.extend(bounds.into_iter().map(twice));
     }
 
     pub(super) fn inside(&mut self, index: ScalarId, extent: &Dim, below: bool, above: bool) -> ScalarId {

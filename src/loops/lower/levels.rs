@@ -5,7 +5,7 @@
 //! index (`s <= t`), as a mask of the term where the term is safe to evaluate anyway, and as a
 //! branch otherwise. A conjunct that may itself fail keeps its place in the order of evaluation.
 
-use super::bounds::{Fact, inequalities};
+use super::bounds::Fact;
 use super::expr::Env;
 use super::schedule::uses_any;
 use super::{FuncCx, Lowered};
@@ -23,6 +23,8 @@ struct Bound {
     condition: ExprId,
     least: Vec<Affine>,
     greatest: Vec<Affine>,
+    /// Sizes that must not wrap for that.
+    assumed: Vec<Dim>,
 }
 
 impl FuncCx<'_> {
@@ -120,9 +122,9 @@ impl FuncCx<'_> {
         if !linear || uses_any(env, condition, inside) || !self.cannot_fail(env, &[*a, *b]) {
             return None;
         }
-        let forms = inequalities(env.exprs, &[(condition, true)]);
-        let mut bound = Bound { condition, least: Vec::new(), greatest: Vec::new() };
-        for mut form in forms {
+        let known = self.bounds(env).known(&[(condition, true)]);
+        let mut bound = Bound { condition, least: Vec::new(), greatest: Vec::new(), assumed: known.assumed };
+        for mut form in known.forms {
             let coefficient = form.terms.remove(&Leaf::Index(axis as u32))?;
             let opaque = |leaf: &Leaf| match leaf {
                 Leaf::Opaque(id) => uses_any(env, *id, &[axis]) || !self.cannot_fail(env, &[*id]),
@@ -144,6 +146,7 @@ impl FuncCx<'_> {
     fn trip(&mut self, env: &Env<'_>, bounds: &[Bound], extent: &Dim) -> Lowered<(ScalarId, ScalarId)> {
         let (mut first, mut end) = (self.int(0), self.dim(extent));
         for bound in bounds {
+            self.assume(bound.assumed.iter().cloned());
             for form in &bound.least {
                 let least = self.affine_value(env, form)?;
                 first = self.binary(BinaryOp::Max, first, least);
@@ -159,13 +162,18 @@ impl FuncCx<'_> {
         Ok((first, count))
     }
 
+    /// A bound of a loop. What has no bounds itself is cut off far beyond all indices, so that nothing
+    /// that is computed from it wraps.
     fn affine_value(&mut self, env: &Env<'_>, form: &Affine) -> Lowered<ScalarId> {
         let mut sum = self.dim(&form.constant);
         for (leaf, coefficient) in &form.terms {
             let value = match leaf {
                 Leaf::Index(k) => env.index[*k as usize],
                 Leaf::Var(var) => self.positions[var].scalar,
-                Leaf::Opaque(id) => self.eval(env, &[*id])?.values[0],
+                Leaf::Opaque(id) => {
+                    let value = self.eval(env, &[*id])?.values[0];
+                    if self.bounds(env).is_bounded(*leaf) { value } else { self.cut_off(value) }
+                }
             };
             let coefficient = self.dim(coefficient);
             let term = self.mul(value, coefficient);

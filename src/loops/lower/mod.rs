@@ -74,6 +74,7 @@ pub fn lower(program: &Program) -> Result<LoopProgram, Vec<Diagnostic>> {
         signature: program.signature.clone(),
         checks: program.checks.clone(),
         sites: shared.sites,
+        assumed: shared.assumed.into_iter().collect(),
     })
 }
 
@@ -82,6 +83,8 @@ pub fn lower(program: &Program) -> Result<LoopProgram, Vec<Diagnostic>> {
 struct Shared {
     sites: Vec<Site>,
     errors: Vec<Diagnostic>,
+    /// Sizes that must not wrap, for what was proved of indices.
+    assumed: BTreeSet<Dim>,
 }
 
 /// An enclosing position, of a recurrence or of one axis of a region.
@@ -107,6 +110,8 @@ struct FuncCx<'p> {
     names: BTreeMap<String, usize>,
     /// Whether a loop around is parallel already.
     in_parallel: bool,
+    /// Whether an index is compared that has no bounds, so that thresholds computed from it may wrap.
+    wraps: bool,
     /// The op that is being lowered.
     span: Span,
 }
@@ -144,6 +149,7 @@ impl<'p> FuncCx<'p> {
             consts: Vec::new(),
             names: BTreeMap::new(),
             in_parallel: false,
+            wraps: false,
             span,
         })
     }

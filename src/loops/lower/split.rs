@@ -172,7 +172,11 @@ impl FuncCx<'_> {
         let (at, zero, one) = (self.var(var), self.int(0), self.int(1));
         for (id, op, moving, still) in found {
             let mut moved = BTreeMap::from([(at, zero)]);
-            let base = self.substitute(moving, &mut moved, None);
+            let mut base = self.substitute(moving, &mut moved, None);
+            let mut still = still;
+            if self.wraps && !(self.is_a_sum(base) && self.is_a_sum(still)) {
+                (base, still) = (self.cut_off(base), self.cut_off(still));
+            }
             let mut threshold = self.binary(BinaryOp::Sub, still, base);
             if matches!(op, BinaryOp::Gt | BinaryOp::Le) {
                 threshold = self.add(threshold, one);
@@ -187,6 +191,31 @@ impl FuncCx<'_> {
             }
         }
         (lower, upper)
+    }
+
+    /// Whether a value is a sum of positions and sizes, which is checked not to wrap where it matters.
+    fn is_a_sum(&self, value: ScalarId) -> bool {
+        let reached = self.func.scalars.unknown(value, |_| false);
+        reached.iter().all(|id| {
+            matches!(
+                self.func.scalars.get(*id),
+                Scalar::Const(_)
+                    | Scalar::Dim(_)
+                    | Scalar::Var(_)
+                    | Scalar::Binary(BinaryOp::Add | BinaryOp::Sub, ..)
+            )
+        })
+    }
+
+    /// The value, or the nearest that is at most 2⁶¹ in size: far beyond all indices, and sums of two
+    /// do not wrap.
+    pub(super) fn cut_off(&mut self, value: ScalarId) -> ScalarId {
+        if self.as_int(value).is_some_and(|known| known.unsigned_abs() <= 1 << 61) {
+            return value;
+        }
+        let (least, greatest) = (self.int(-(1 << 61)), self.int(1 << 61));
+        let value = self.binary(BinaryOp::Min, value, greatest);
+        self.binary(BinaryOp::Max, value, least)
     }
 
     fn is_free_of_loads(&self, roots: &[ScalarId]) -> bool {

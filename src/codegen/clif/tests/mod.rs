@@ -144,6 +144,7 @@ impl Kit {
             signature: self.signature,
             checks: Vec::new(),
             sites: self.sites,
+            assumed: Vec::new(),
         }
     }
 
