@@ -68,9 +68,9 @@ pub enum BinaryOp {
     Mod,
     /// Power; floats only, as IEEE `pow`.
     Pow,
-    /// The smaller; NaN wins.
+    /// The smaller; NaN wins, negative zero is below zero.
     Min,
-    /// The larger; NaN wins.
+    /// The larger; NaN wins, negative zero is below zero.
     Max,
     /// Equal.
     Eq,

@@ -159,7 +159,7 @@ pub fn apply_binary(op: BinaryOp, a: Scalar, b: Scalar) -> Result<Scalar, OpErro
     }
     if matches!(op, BinaryOp::Min | BinaryOp::Max) {
         let order = if op == BinaryOp::Min { Ordering::Less } else { Ordering::Greater };
-        return Ok(if wins(b, a, order) { b } else { a });
+        return Ok(if displaces(b, a, order) { b } else { a });
     }
     match (a, b) {
         (Scalar::F32(x), Scalar::F32(y)) => f32_binary(op, x, y).map(Scalar::F32).ok_or(undefined),
@@ -248,6 +248,18 @@ pub fn wins(new: Scalar, best: Scalar, wanted: Ordering) -> bool {
     !best.is_nan() && (new.is_nan() || order(new, best) == Some(wanted))
 }
 
+/// Whether `new` displaces `best` as the greatest or least value: as [`wins`], and zero is above
+/// negative zero, so that the result does not depend on the order (IEEE 754-2019, maximum).
+pub fn displaces(new: Scalar, best: Scalar, wanted: Ordering) -> bool {
+    let negative = |value: Scalar| match value {
+        Scalar::F32(x) => x.is_sign_negative(),
+        Scalar::F64(x) => x.is_sign_negative(),
+        _ => false,
+    };
+    let zeros = order(new, best) == Some(Ordering::Equal);
+    wins(new, best, wanted) || (zeros && negative(best).cmp(&negative(new)) == wanted)
+}
+
 /// A conversion. To a float it rounds to nearest even; from a float to an integer it truncates
 /// towards zero and saturates, NaN gives 0; i64 to i32 wraps; to bool is `!= 0`.
 pub fn cast(a: Scalar, dtype: DType) -> Scalar {
@@ -325,14 +337,18 @@ mod tests {
     }
 
     #[test]
-    fn nan_wins_minimum_and_maximum_and_ties_keep_the_first() {
+    fn nan_wins_minimum_and_maximum_and_zeros_have_an_order() {
         for op in [BinaryOp::Min, BinaryOp::Max] {
             for (a, b) in [(f32::NAN, 1.0), (1.0, f32::NAN)] {
                 assert!(apply_binary(op, Scalar::F32(a), Scalar::F32(b)).unwrap().is_nan());
             }
         }
-        let zero = apply_binary(BinaryOp::Max, Scalar::F32(-0.0), Scalar::F32(0.0)).unwrap();
-        assert!(matches!(zero, Scalar::F32(x) if x.is_sign_negative()));
+        for (op, negative) in [(BinaryOp::Min, true), (BinaryOp::Max, false)] {
+            for (a, b) in [(-0.0, 0.0), (0.0, -0.0)] {
+                let zero = apply_binary(op, Scalar::F32(a), Scalar::F32(b)).unwrap();
+                assert!(matches!(zero, Scalar::F32(x) if x == 0.0 && x.is_sign_negative() == negative));
+            }
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::{EvalError, Machine, advance, store};
 use crate::dtype::DType;
 use crate::ops::reduce::Reducer;
 use crate::ops::scalar::BinaryOp;
-use crate::ops::value::{OpError, Scalar, apply_binary, over_nothing, wins};
+use crate::ops::value::{OpError, Scalar, apply_binary, displaces, over_nothing, wins};
 use crate::span::Span;
 use crate::tensor::{Tensor, TensorError};
 use std::cmp::Ordering;
@@ -159,7 +159,12 @@ impl Accumulator {
             Reducer::Prod => self.value = apply_binary(BinaryOp::Mul, self.value, term)?,
             Reducer::Any => self.value = apply_binary(BinaryOp::Or, self.value, term)?,
             Reducer::All => self.value = apply_binary(BinaryOp::And, self.value, term)?,
-            Reducer::Max | Reducer::Min | Reducer::ArgMax | Reducer::ArgMin => {
+            Reducer::Max | Reducer::Min => {
+                if self.empty || displaces(term, self.value, wanted) {
+                    self.value = term;
+                }
+            }
+            Reducer::ArgMax | Reducer::ArgMin => {
                 if self.empty || wins(term, self.value, wanted) {
                     self.value = term;
                     self.result = Scalar::I64(position as i64);
