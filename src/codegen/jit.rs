@@ -74,8 +74,10 @@ impl Code {
         Ok(code)
     }
 
-    /// The machine code of function `k` of the program.
-    pub(crate) fn entry(&self, k: usize) -> Entry {
+    /// The machine code of function `k` of the program, valid while this value lives.
+    ///
+    /// Calling it is unsafe; [`crate::runtime`] does it with everything checked.
+    pub fn entry(&self, k: usize) -> Entry {
         self.entries[k]
     }
 

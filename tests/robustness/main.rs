@@ -10,12 +10,21 @@
     reason = "a test fails by panicking and shows what it measured"
 )]
 
+mod alone;
 mod bombs;
 mod corpus;
+mod dims;
+mod files;
+mod guarded;
+mod indices;
+mod lattice;
 mod memory;
 mod process;
+mod processes;
 mod sources;
 mod stages;
+mod tricks;
+mod written;
 
 /// How many times more trials than the normal suite makes.
 fn effort() -> u32 {
