@@ -1,13 +1,15 @@
 //! What a node costs, as polynomials of the free dimensions.
 //!
 //! FLOPs count what one evaluation of the definition does: every point of a reduction is counted
-//! whether or not its filter passes, both branches of a selection count, and what does not depend
-//! on the reduced indices counts once per result. Bytes are those that must move at least once:
+//! whether or not its filter passes, but result indices that the filter fixes are no points of
+//! their own ([`keys`]); both branches of a selection count, and what does not depend on the reduced
+//! indices counts once per result. Bytes are those that must move at least once:
 //! for every read, one element per distinct point of the indices that it uses, and the result.
 //! Nothing here knows how a node is computed.
 
 use super::expr::{Expr, ExprId, Exprs};
 use super::ir::{Axis, Graph, Index, MatMul, Op, Program, TensorType};
+use super::keys::keys;
 use crate::dim::{Dim, DimError};
 use crate::ops::cost::{ScalarCost, binary_cost_flops, unary_cost_flops};
 use crate::ops::reduce::Reducer;
@@ -108,16 +110,14 @@ pub fn node(program: &Program, graph: &Graph, id: NodeIndex) -> Result<Cost, Dim
     match &node.op {
         Op::Arg(_) | Op::Const(_) => Ok(Cost::ZERO),
         Op::Index(index) => with_traffic(
-            index_flops(index, true)?,
+            index_flops(index, &[], true)?,
             index_reads(index, &index.roots(), &operand)?,
             &node.results,
         ),
         Op::Segment(segment) => {
             let mut roots = segment.index.roots();
             roots.push(segment.key);
-            let mut passed = segment.index.clone();
-            passed.iterate.remove(segment.axis);
-            let flops = index_flops(&passed, false)?;
+            let flops = index_flops(&segment.index, &[segment.axis], false)?;
             with_traffic(flops, index_reads(&segment.index, &roots, &operand)?, &node.results)
         }
         Op::MatMul(product) => matmul(product, &operand, &node.results),
@@ -151,14 +151,21 @@ fn points(axes: &[Axis]) -> Result<Dim, DimError> {
     Dim::product(axes.iter().map(|axis| &axis.extent))
 }
 
-/// FLOPs of an index op. `split` is whether what the reduced indices do not reach is computed
-/// once per result; otherwise all is computed at every point.
-fn index_flops(index: &Index, split: bool) -> Result<Cost, DimError> {
+/// FLOPs of an index op. The axes `fixed` of the result, and those that the filter fixes, have one
+/// index for each point of the others. `split` is whether what the reduced indices do not reach is
+/// computed once per result; otherwise all is computed at every point.
+fn index_flops(index: &Index, fixed: &[usize], split: bool) -> Result<Cost, DimError> {
     let outer = points(&index.iterate)?;
     let Some(reduce) = &index.reduce else {
         return scalars(&index.exprs, &index.roots(), &|_| true)?.repeat(&outer);
     };
-    let all = outer.mul(&points(&reduce.axes)?)?;
+    let mut free = index.iterate.clone();
+    let mut fixed: Vec<usize> = fixed.iter().copied().chain(keys(index, fixed).map(|key| key.axis)).collect();
+    fixed.sort_unstable();
+    for axis in fixed.into_iter().rev() {
+        free.remove(axis);
+    }
+    let all = points(&free)?.mul(&points(&reduce.axes)?)?;
     let reduced = depends_on(&index.exprs, &|k| !split || k as usize >= index.iterate.len());
     let roots = index.roots();
     let inner = scalars(&index.exprs, &roots, &|id| reduced[id.0 as usize])?;

@@ -38,6 +38,7 @@ pub mod expr;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod ir;
+pub mod keys;
 pub mod print;
 pub mod tiles;
 pub mod verify;
