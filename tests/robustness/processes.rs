@@ -11,9 +11,12 @@ use mdlc::runtime::{Compiled, Weights};
 use mdlc::tensor::Tensor;
 use std::fs;
 
+/// The cases that call a model; some only ask for tables of sizes.
 fn table() -> Vec<Case> {
     let text = fs::read_to_string(root().join("tests/oracles/cases.toml")).unwrap();
-    toml::from_str::<Table>(&text).unwrap().cases
+    let mut cases = toml::from_str::<Table>(&text).unwrap().cases;
+    cases.retain(|case| !Check::of_case(case, &root().join("tests/oracles")).unwrap().calls.is_empty());
+    cases
 }
 
 /// The loop nests of the first call of a case, its weights, and its inputs by name.
