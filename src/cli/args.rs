@@ -1,5 +1,7 @@
 //! The command line as types. `clap` reads it; nothing here acts.
 
+use crate::codegen::target::Kernels;
+use crate::codegen::vector::Isa;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -104,6 +106,42 @@ pub struct ModelArgs {
     pub with: Vec<String>,
 }
 
+/// Which native code.
+#[derive(Clone, Debug, Args)]
+pub struct CodeArgs {
+    /// The kernels of native code: the widest that this processor has, without this option.
+    #[arg(long, value_enum)]
+    pub backend: Option<Native>,
+}
+
+/// The kernels of native code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Native {
+    /// None: Cranelift alone.
+    Clif,
+    /// AVX2, 8 lanes.
+    Avx2,
+    /// AVX-512, 16 lanes.
+    Avx512,
+}
+
+impl CodeArgs {
+    /// What native code comes from: `clif` where it has no kernels.
+    pub fn name(&self) -> &'static str {
+        self.kernels().isa().ok().flatten().map_or("clif", Isa::name)
+    }
+
+    /// As the compiler wants it.
+    pub fn kernels(&self) -> Kernels {
+        match self.backend {
+            None => Kernels::Widest,
+            Some(Native::Clif) => Kernels::None,
+            Some(Native::Avx2) => Kernels::Of(Isa::Avx2),
+            Some(Native::Avx512) => Kernels::Of(Isa::Avx512),
+        }
+    }
+}
+
 /// `check`.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
@@ -121,6 +159,9 @@ pub struct CompileArgs {
     /// What to compile.
     #[command(flatten)]
     pub model: ModelArgs,
+    /// With which kernels.
+    #[command(flatten)]
+    pub code: CodeArgs,
     /// Where to write: `.o`, `.a` or `.so`; a C header goes beside it.
     #[arg(short, long)]
     pub output: Option<PathBuf>,
@@ -158,6 +199,9 @@ pub struct RunArgs {
     /// What to run.
     #[command(flatten)]
     pub model: ModelArgs,
+    /// With which kernels.
+    #[command(flatten)]
+    pub code: CodeArgs,
     /// With what.
     #[command(flatten)]
     pub data: DataArgs,
@@ -178,6 +222,9 @@ pub struct BenchArgs {
     /// What to time.
     #[command(flatten)]
     pub model: ModelArgs,
+    /// With which kernels.
+    #[command(flatten)]
+    pub code: CodeArgs,
     /// With what.
     #[command(flatten)]
     pub data: DataArgs,
@@ -204,6 +251,9 @@ pub struct DumpArgs {
     /// What to print.
     #[command(flatten)]
     pub model: ModelArgs,
+    /// With which kernels.
+    #[command(flatten)]
+    pub code: CodeArgs,
     /// The stage.
     #[arg(long, value_enum, default_value_t = Stage::Graph)]
     pub emit: Stage,
@@ -239,6 +289,8 @@ pub enum Stage {
     Plan,
     /// Cranelift's input.
     Clif,
+    /// The machine code of the wide kernels.
+    Asm,
     /// A pattern (`where` of a reduction, or a boolean tensor), drawn tile by tile.
     Mask,
 }
@@ -294,7 +346,8 @@ pub struct VerifyArgs {
     /// Absolute tolerance where no case gives one.
     #[arg(long, default_value_t = 1e-6)]
     pub atol: f64,
-    /// What to compare: both without this option.
+    /// What to compare with what is expected: the reference and the native code that this processor
+    /// runs fastest, without this option.
     #[arg(long, value_enum)]
     pub backend: Option<Backend>,
     /// Print the results as JSON.

@@ -44,6 +44,7 @@ const MAX_RUNS: usize = 10_000;
 /// Compiles, binds, calls for a while, and says how long it took.
 pub fn bench(args: &BenchArgs) -> Result<ExitCode, Error> {
     let Loaded { mut unit, weights, mapped, choices, read_seconds } = load(&args.model, &args.data)?;
+    unit.kernels = args.code.kernels();
     // The passes change what is computed, not what the model asks for.
     let cost = cost::program(&unit.program).ok();
     let bound = bind(&mut unit, &weights)?;

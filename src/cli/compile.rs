@@ -1,8 +1,9 @@
 //! `check`, `compile` and `dump`: what stops at a stage.
 
-use super::args::{CheckArgs, CompileArgs, DumpArgs, ModelArgs, Stage};
+use super::args::{CheckArgs, CodeArgs, CompileArgs, DumpArgs, ModelArgs, Stage};
 use super::{compiler, diagnostics_json, plain, print, print_json, report, usage};
 use crate::codegen::object;
+use crate::codegen::target::Kernels;
 use crate::diag::Fault;
 use crate::dim::Dim;
 use crate::driver::{Error, Unit, read_source};
@@ -58,10 +59,10 @@ pub fn dump(args: &DumpArgs) -> Result<ExitCode, Error> {
     if args.pattern.is_some() || args.tile.is_some() || !args.at.is_empty() || args.output.is_some() {
         usage("--pattern, --tile, --at and --output are for --emit mask");
     }
-    print(&stage_text(&args.model, args.emit, args.after.as_deref())?)
+    print(&stage_text(&args.model, &args.code, args.emit, args.after.as_deref())?)
 }
 
-fn stage_text(args: &ModelArgs, stage: Stage, after: Option<&str>) -> Result<String, Error> {
+fn stage_text(args: &ModelArgs, code: &CodeArgs, stage: Stage, after: Option<&str>) -> Result<String, Error> {
     if stage == Stage::Ast {
         let text = read_source(&args.file)?;
         let mut sources = crate::source::SourceMap::new();
@@ -71,7 +72,7 @@ fn stage_text(args: &ModelArgs, stage: Stage, after: Option<&str>) -> Result<Str
             Err(diagnostics) => Err(Error { sources, diagnostics }),
         };
     }
-    let mut unit = compiler(args).elaborate_file(&args.file)?;
+    let mut unit = compiler(args).kernels(code.kernels()).elaborate_file(&args.file)?;
     let graph = |unit: &Unit, cost: bool| {
         crate::graph::print::print(&unit.program, &unit.sources, crate::graph::print::Options { cost })
     };
@@ -92,6 +93,7 @@ fn stage_text(args: &ModelArgs, stage: Stage, after: Option<&str>) -> Result<Str
             let plan = plan_of(&loops)?;
             Ok(buffers::print(&loops, &plan, None))
         }
+        Stage::Asm => Ok(unit.generate(loops, true)?.kernels_text()),
         _ => {
             let compiled = unit.generate(loops, true)?;
             let texts = compiled.functions().iter().filter_map(|f| f.text.as_deref());
@@ -110,15 +112,15 @@ pub fn compile(args: &CompileArgs) -> Result<ExitCode, Error> {
         if stage == Stage::Mask {
             usage("a mask is drawn by `mdlc dump --emit mask`");
         }
-        return print(&stage_text(&args.model, stage, None)?);
+        return print(&stage_text(&args.model, &args.code, stage, None)?);
     }
-    let mut unit = compiler(&args.model).elaborate_file(&args.model.file)?;
+    let mut unit = compiler(&args.model).kernels(args.code.kernels()).elaborate_file(&args.model.file)?;
     let cost = crate::graph::cost::program(&unit.program);
     unit.optimise(None)?;
     let loops = unit.lower()?;
     let plan = plan_of(&loops)?;
     let written = match &args.output {
-        Some(path) => write_object(&loops, &plan, path)?,
+        Some(path) => write_object(&loops, &plan, unit.kernels, path)?,
         None => Vec::new(),
     };
     let compiled = unit.generate(loops, false)?;
@@ -191,11 +193,13 @@ pub fn compile(args: &CompileArgs) -> Result<ExitCode, Error> {
 fn write_object(
     loops: &crate::loops::ir::LoopProgram,
     plan: &buffers::Plan,
+    kernels: Kernels,
     path: &Path,
 ) -> Result<Vec<String>, Error> {
     let stem = path.file_stem().map_or_else(|| "model".into(), |s| s.to_string_lossy().into_owned());
     let failed = |error: crate::codegen::error::CodeError| Error::plain(error.to_diagnostic());
-    let object = object::compile(loops, plan, &stem).map_err(failed)?;
+    let object = object::compile(loops, plan, kernels.isa().map_err(failed)?, &stem);
+    let object = object.map_err(failed)?;
     let bytes = match path.extension().and_then(|e| e.to_str()) {
         Some("o") => object.bytes.clone(),
         Some("a") => object.to_archive(),

@@ -16,6 +16,7 @@ use std::process::ExitCode;
 /// Compiles, binds, calls, and says what came out.
 pub fn run(args: &RunArgs) -> Result<ExitCode, Error> {
     let Loaded { mut unit, weights, mapped, choices, .. } = load(&args.model, &args.data)?;
+    unit.kernels = args.code.kernels();
     let name = unit.program.signature.name.clone();
     let (computed, made_up) = if args.reference {
         by_reference(&unit, &weights, &choices)?
@@ -45,7 +46,7 @@ fn as_json(
     };
     json!({
         "model": model,
-        "backend": if args.reference { "reference" } else { "clif" },
+        "backend": if args.reference { "reference" } else { args.code.name() },
         "initialised": args.data.weights.is_none(),
         "seed": args.data.seed,
         "map": mapped.map(Mapped::json),

@@ -3,6 +3,8 @@
 use super::args::{Backend as Wanted, VerifyArgs};
 use super::data::rename;
 use super::{plain, print, print_json};
+use crate::codegen::target::Kernels;
+use crate::codegen::vector::Isa;
 use crate::diag::Fault;
 use crate::driver::Error;
 use crate::driver::cases::{Backend, Check};
@@ -20,13 +22,11 @@ use std::process::ExitCode;
 /// tried, it is the greatest of the codes that say why.
 pub fn verify(args: &VerifyArgs) -> Result<ExitCode, Error> {
     let backends = match args.backend {
-        None => vec![Backend::Reference, Backend::Clif],
+        None => vec![Backend::Reference, Backend::Native(Kernels::Widest)],
         Some(Wanted::Reference) => vec![Backend::Reference],
-        Some(Wanted::Clif) => vec![Backend::Clif],
-        Some(Wanted::Avx2 | Wanted::Avx512) => {
-            let title = "wide kernels are not there yet; the back ends are `reference` and `clif`";
-            return Err(plain("not-supported", Fault::User, title));
-        }
+        Some(Wanted::Clif) => vec![Backend::Native(Kernels::None)],
+        Some(Wanted::Avx2) => vec![Backend::Native(Kernels::Of(Isa::Avx2))],
+        Some(Wanted::Avx512) => vec![Backend::Native(Kernels::Of(Isa::Avx512))],
     };
     let checks = match &args.cases {
         Some(table) => table_checks(table, args.only.as_deref())?,

@@ -38,6 +38,7 @@ impl Masks {
                     masks.leaf7_ebx |= 1 << 16;
                     masks.xcr0 |= 0xe6;
                 }
+                "avx512bw" => masks.leaf7_ebx |= 1 << 30,
                 "avx512dq" => masks.leaf7_ebx |= 1 << 17,
                 "avx512vl" => masks.leaf7_ebx |= 1 << 31,
                 "avx512vbmi" => masks.leaf7_ecx |= 1 << 1,

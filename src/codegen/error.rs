@@ -9,7 +9,7 @@ use cranelift_module::ModuleError;
 #[derive(Debug, thiserror::Error)]
 pub enum CodeError {
     /// The processor lacks what all generated code needs.
-    #[error("this processor lacks {}, which compiled models need", .missing.join(", "))]
+    #[error("this processor lacks {}, which the compiled code would need", .missing.join(", "))]
     Cpu {
         /// Names of the features, as in `/proc/cpuinfo`.
         missing: Vec<&'static str>,

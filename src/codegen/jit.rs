@@ -6,9 +6,11 @@
 #![expect(unsafe_code, reason = "executable memory is owned and freed here")]
 
 use super::abi::Entry;
-use super::clif::{self, Compiled};
+use super::clif::{self, Compiled, Definitions};
 use super::error::CodeError;
 use super::target::{Placement, host};
+use super::vector::Isa;
+use super::vector::kernels::Defined;
 use crate::loops::buffers::Plan;
 use crate::loops::ir::LoopProgram;
 use crate::source::SourceMap;
@@ -27,7 +29,7 @@ const LAST_RESERVE_BYTES: usize = 1 << 30;
 pub struct Code {
     module: Option<JITModule>,
     entries: Vec<Entry>,
-    functions: Vec<Compiled>,
+    definitions: Definitions,
 }
 
 // SAFETY: the module is not touched between construction and drop; the memory that the entries
@@ -37,16 +39,22 @@ unsafe impl Send for Code {}
 unsafe impl Sync for Code {}
 
 impl Code {
-    /// Compiles a program for the host; given sources, also prints its functions.
+    /// Compiles a program for the host, with kernels of a kind where one is given; given sources,
+    /// also prints its functions.
     ///
     /// # Errors
     /// As [`clif::define`] and [`host`]; [`CodeError::Memory`] where the code finds no room.
-    pub fn new(program: &LoopProgram, plan: &Plan, sources: Option<&SourceMap>) -> Result<Code, CodeError> {
+    pub fn new(
+        program: &LoopProgram,
+        plan: &Plan,
+        kernels: Option<Isa>,
+        sources: Option<&SourceMap>,
+    ) -> Result<Code, CodeError> {
         let constants = program.functions.iter().flat_map(|func| &func.buffers).map(clif::constant_bytes);
         let constants = constants.fold(0usize, usize::saturating_add);
         let mut reserve = FIRST_RESERVE_BYTES;
         loop {
-            match Self::within(program, plan, sources, constants.saturating_add(reserve)) {
+            match Self::within(program, plan, kernels, sources, constants.saturating_add(reserve)) {
                 Err(CodeError::Memory(_)) if reserve < LAST_RESERVE_BYTES => reserve *= 8,
                 result => return result,
             }
@@ -56,6 +64,7 @@ impl Code {
     fn within(
         program: &LoopProgram,
         plan: &Plan,
+        kernels: Option<Isa>,
         sources: Option<&SourceMap>,
         reserve_bytes: usize,
     ) -> Result<Code, CodeError> {
@@ -65,12 +74,12 @@ impl Code {
         let mut builder = JITBuilder::with_isa(isa, Box::new(no_library));
         builder.memory_provider(Box::new(memory));
         // From here on the guard frees the memory, whatever happens.
-        let mut code =
-            Code { module: Some(JITModule::new(builder)), entries: Vec::new(), functions: Vec::new() };
+        let module = Some(JITModule::new(builder));
+        let mut code = Code { module, entries: Vec::new(), definitions: Definitions::default() };
         let Some(module) = code.module.as_mut() else { return Ok(code) };
-        code.functions = clif::define(module, program, plan, sources)?;
+        code.definitions = clif::define(module, program, plan, kernels, sources)?;
         module.finalize_definitions().map_err(|error| CodeError::of_module("the program", &error))?;
-        code.entries = code.functions.iter().map(|f| entry(module, f)).collect();
+        code.entries = code.definitions.functions.iter().map(|f| entry(module, f)).collect();
         Ok(code)
     }
 
@@ -83,7 +92,12 @@ impl Code {
 
     /// All functions, in program order.
     pub fn functions(&self) -> &[Compiled] {
-        &self.functions
+        &self.definitions.functions
+    }
+
+    /// The kernels that they call.
+    pub(crate) fn kernels(&self) -> &[Defined] {
+        &self.definitions.kernels
     }
 }
 
@@ -112,6 +126,6 @@ impl Drop for Code {
 
 impl fmt::Debug for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Code").field("functions", &self.functions).finish_non_exhaustive()
+        f.debug_struct("Code").field("functions", &self.definitions.functions).finish_non_exhaustive()
     }
 }

@@ -16,3 +16,4 @@ pub mod mangle;
 pub mod math;
 pub mod object;
 pub mod target;
+pub mod vector;

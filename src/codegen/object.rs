@@ -8,6 +8,7 @@ use super::clif::{self, CodeStats, Exports};
 use super::error::CodeError;
 use super::header;
 use super::target::{Placement, host};
+use super::vector::Isa;
 use crate::loops::buffers::{BlobLayout, LimitError, Plan};
 use crate::loops::ir::LoopProgram;
 use cranelift_codegen::ir::LibCall;
@@ -28,11 +29,17 @@ pub struct Object {
     pub functions: Vec<(String, CodeStats)>,
 }
 
-/// Compiles a program to an object whose exported names begin with `prefix`, a C identifier.
+/// Compiles a program to an object whose exported names begin with `prefix`, a C identifier, with
+/// kernels of a kind where one is given.
 ///
 /// # Errors
 /// As [`super::jit::Code::new`]; sizes that cannot be computed are [`CodeError::TooLarge`].
-pub fn compile(program: &LoopProgram, plan: &Plan, prefix: &str) -> Result<Object, CodeError> {
+pub fn compile(
+    program: &LoopProgram,
+    plan: &Plan,
+    kernels: Option<Isa>,
+    prefix: &str,
+) -> Result<Object, CodeError> {
     clif::check_types(&program.signature)?;
     let blob = BlobLayout::new(program).map_err(|LimitError(error)| CodeError::TooLarge {
         function: program.signature.name.clone(),
@@ -42,7 +49,7 @@ pub fn compile(program: &LoopProgram, plan: &Plan, prefix: &str) -> Result<Objec
     let failed = |error| CodeError::of_module(&program.signature.name, &error);
     let builder = ObjectBuilder::new(isa, prefix, Box::new(no_library)).map_err(failed)?;
     let mut module = ObjectModule::new(builder);
-    let functions = clif::define(&mut module, program, plan, None)?;
+    let functions = clif::define(&mut module, program, plan, kernels, None)?.functions;
     let ids: Vec<_> = functions.iter().map(|function| function.id).collect();
     let description = header::description(&program.signature);
     let exports = Exports { program, plan, blob: &blob, functions: &ids, prefix, description: &description };

@@ -5,11 +5,41 @@
 //! library function, so generated code imports nothing.
 
 use super::error::CodeError;
+use super::vector::Isa;
 use cranelift_codegen::isa::OwnedTargetIsa;
 use cranelift_codegen::settings::{self, Configurable, Flags};
 
 /// What generated code needs at least, as processors name it.
 const REQUIRED_X86: [&str; 4] = ["sse4.1", "sse4.2", "avx", "fma"];
+
+/// Which wide kernels code may use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kernels {
+    /// The widest that the processor has; none where it has neither kind.
+    #[default]
+    Widest,
+    /// None: all code is Cranelift's, and the same on all processors.
+    None,
+    /// Of this kind.
+    Of(Isa),
+}
+
+impl Kernels {
+    /// The kind of kernels on this processor.
+    ///
+    /// # Errors
+    /// [`CodeError::Cpu`] where it lacks what was asked for.
+    pub fn isa(self) -> Result<Option<Isa>, CodeError> {
+        match self {
+            Kernels::None => Ok(None),
+            Kernels::Widest => Ok(Isa::ALL.into_iter().rev().find(|isa| missing(isa.features()).is_empty())),
+            Kernels::Of(isa) => {
+                let missing = missing(isa.features());
+                if missing.is_empty() { Ok(Some(isa)) } else { Err(CodeError::Cpu { missing }) }
+            }
+        }
+    }
+}
 
 /// How the code will be placed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +56,7 @@ pub enum Placement {
 /// [`CodeError::Cpu`] where it lacks what all code needs, [`CodeError::Target`] where Cranelift
 /// has no back end for it.
 pub fn host(placement: Placement) -> Result<OwnedTargetIsa, CodeError> {
-    let missing = missing_features();
+    let missing = if cfg!(target_arch = "x86_64") { missing(&REQUIRED_X86) } else { Vec::new() };
     if !missing.is_empty() {
         return Err(CodeError::Cpu { missing });
     }
@@ -55,10 +85,11 @@ pub fn host_features() -> Vec<&'static str> {
     features().into_iter().filter(|(_, has)| *has).map(|(name, _)| name).collect()
 }
 
-fn missing_features() -> Vec<&'static str> {
+/// Those of some features that the host lacks.
+fn missing(wanted: &[&'static str]) -> Vec<&'static str> {
     let known = features();
-    let lacks = |name: &&&str| known.iter().any(|(known, has)| known == *name && !has);
-    REQUIRED_X86.iter().filter(lacks).copied().collect()
+    let lacks = |name: &&&'static str| !known.iter().any(|(known, has)| known == *name && *has);
+    wanted.iter().filter(lacks).copied().collect()
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -66,7 +97,7 @@ fn features() -> Vec<(&'static str, bool)> {
     macro_rules! list {
         ($($name:tt),*) => { vec![$(($name, std::is_x86_feature_detected!($name))),*] };
     }
-    // What cranelift-native enables and its x86-64 back end uses.
+    // What cranelift-native enables and its x86-64 back end uses, and what kernels use.
     list![
         "sse3",
         "ssse3",
@@ -80,6 +111,7 @@ fn features() -> Vec<(&'static str, bool)> {
         "bmi2",
         "lzcnt",
         "avx512f",
+        "avx512bw",
         "avx512vl",
         "avx512dq",
         "avx512bitalg",

@@ -8,8 +8,11 @@ use super::compare::{Comparison, Tolerance, compare};
 use super::measured::compare_tables;
 use super::table::{Call, Case, CaseFile, MeasuredTable, expression};
 use super::{Compiler, Error, Unit, reference};
+use crate::codegen::target::Kernels;
+use crate::codegen::vector::Isa;
 use crate::diag::{Diagnostic, Fault};
 use crate::files::{NamedTensors, read_tensors};
+use crate::loops::ir::LoopProgram;
 use crate::runtime::Weights;
 use crate::tensor::{Tensor, TensorError};
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,8 +23,8 @@ use std::path::{Path, PathBuf};
 pub enum Backend {
     /// The reference evaluator, f64.
     Reference,
-    /// Native code from Cranelift.
-    Clif,
+    /// Native code, with these kernels.
+    Native(Kernels),
 }
 
 /// Everything that one verification needs.
@@ -184,16 +187,15 @@ impl Check {
             results.push(("reference", outputs));
         }
         let signature = unit.program.signature.clone();
-        if backends.contains(&Backend::Clif) {
+        let native: Vec<Kernels> = backends.iter().filter_map(|backend| backend.kernels()).collect();
+        if !native.is_empty() {
             unit.optimise(None)?;
             let loops = unit.lower()?;
-            let sources = unit.sources.clone();
-            let compiled = unit.generate(loops, false)?;
-            let model =
-                compiled.bind(&self.weights).map_err(|e| with_sources(&sources, e.to_diagnostic()))?;
-            let named = signature.inputs.iter().zip(&inputs).map(|(p, t)| (p.name.as_str(), t.view()));
-            let outputs = model.call(named).map_err(|e| with_sources(&sources, e.to_diagnostic()))?;
-            results.push(("clif", outputs.into_tensors().into_values().collect()));
+            for kernels in native {
+                let isa = kernels.isa().map_err(|e| Error::plain(e.to_diagnostic()))?;
+                let outputs = self.run_native(&mut unit, &loops, kernels, &inputs)?;
+                results.push((isa.map_or("clif", Isa::name), outputs));
+            }
         }
         let mut comparisons = Vec::new();
         for (backend, outputs) in results {
@@ -208,6 +210,34 @@ impl Check {
             }
         }
         Ok(comparisons)
+    }
+}
+
+impl Check {
+    fn run_native(
+        &self,
+        unit: &mut Unit,
+        loops: &LoopProgram,
+        kernels: Kernels,
+        inputs: &[Tensor],
+    ) -> Result<Vec<Tensor>, Error> {
+        let sources = unit.sources.clone();
+        unit.kernels = kernels;
+        let compiled = unit.generate(loops.clone(), false)?;
+        let model = compiled.bind(&self.weights).map_err(|e| with_sources(&sources, e.to_diagnostic()))?;
+        let ports = &unit.program.signature.inputs;
+        let named = ports.iter().zip(inputs).map(|(p, t)| (p.name.as_str(), t.view()));
+        let outputs = model.call(named).map_err(|e| with_sources(&sources, e.to_diagnostic()))?;
+        Ok(outputs.into_tensors().into_values().collect())
+    }
+}
+
+impl Backend {
+    fn kernels(self) -> Option<Kernels> {
+        match self {
+            Backend::Reference => None,
+            Backend::Native(kernels) => Some(kernels),
+        }
     }
 }
 

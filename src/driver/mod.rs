@@ -8,6 +8,7 @@ pub mod table;
 
 pub use reference::reference;
 
+use crate::codegen::target::Kernels;
 use crate::diag::{Diagnostic, Fault, render_plain};
 use crate::files::FileError;
 use crate::files::rename::RenameError;
@@ -89,6 +90,7 @@ impl From<RenameError> for Error {
 #[derive(Clone, Debug, Default)]
 pub struct Compiler {
     request: Request,
+    kernels: Kernels,
 }
 
 /// A program with its sources and the time each stage took.
@@ -98,6 +100,8 @@ pub struct Unit {
     pub sources: SourceMap,
     /// The graph.
     pub program: Program,
+    /// Which wide kernels native code uses.
+    pub kernels: Kernels,
     /// Stages in order.
     pub times: Vec<(&'static str, Duration)>,
 }
@@ -141,6 +145,12 @@ impl Compiler {
     /// An optional input that will be given.
     pub fn with(mut self, name: impl Into<String>) -> Self {
         self.request.with.push(name.into());
+        self
+    }
+
+    /// Which wide kernels native code uses; the widest that the processor has by default.
+    pub fn kernels(mut self, kernels: Kernels) -> Self {
+        self.kernels = kernels;
         self
     }
 
@@ -211,7 +221,7 @@ impl Compiler {
                 {
                     return Err(Error { sources, diagnostics: vec![fault.to_diagnostic()] });
                 }
-                Ok(Unit { sources, program, times })
+                Ok(Unit { sources, program, kernels: self.kernels, times })
             }
             Err(diagnostics) => Err(Error { sources, diagnostics }),
         }
@@ -295,7 +305,8 @@ impl Unit {
     /// # Errors
     /// Limits, and processors that lack what the code needs.
     pub fn generate(&mut self, loops: LoopProgram, text: bool) -> Result<Compiled, Error> {
-        let result = self.timed("codegen", |unit| Compiled::with_text(loops, text.then_some(&unit.sources)));
+        let result =
+            self.timed("codegen", |unit| Compiled::with(loops, unit.kernels, text.then_some(&unit.sources)));
         result.map_err(|error| self.error(vec![error.to_diagnostic()]))
     }
 }

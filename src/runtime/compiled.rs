@@ -8,6 +8,8 @@ use super::resolve::resolve;
 use super::weights::Weights;
 use crate::codegen::clif::Compiled as CompiledFunction;
 use crate::codegen::jit::Code;
+use crate::codegen::target::Kernels;
+use crate::codegen::vector::kernel_text;
 use crate::graph::dims::DimEnv;
 use crate::graph::ir::Signature;
 use crate::loops::buffers::{self, BlobLayout, LimitError, Plan};
@@ -42,14 +44,19 @@ impl Compiled {
     /// # Errors
     /// [`CompileError`]: this processor cannot run the code, or a limit is exceeded.
     pub fn new(program: LoopProgram) -> Result<Self, CompileError> {
-        Self::with_text(program, None)
+        Self::with(program, Kernels::default(), None)
     }
 
-    /// As [`Compiled::new`]; given sources, keeps the printed Cranelift IR of each function.
+    /// As [`Compiled::new`] with a choice of kernels; given sources, keeps the printed Cranelift IR
+    /// of each function.
     ///
     /// # Errors
     /// As [`Compiled::new`].
-    pub fn with_text(program: LoopProgram, sources: Option<&SourceMap>) -> Result<Self, CompileError> {
+    pub fn with(
+        program: LoopProgram,
+        kernels: Kernels,
+        sources: Option<&SourceMap>,
+    ) -> Result<Self, CompileError> {
         let plan = buffers::plan(&program)?;
         let blob = BlobLayout::new(&program)?;
         let entry = &program.functions[program.entry];
@@ -58,7 +65,7 @@ impl Compiled {
                 "the entry takes other arguments than its inputs and the blob",
             ));
         }
-        let code = Code::new(&program, &plan, sources)?;
+        let code = Code::new(&program, &plan, kernels.isa()?, sources)?;
         Ok(Compiled { inner: Arc::new(Inner { program, plan, blob, code }) })
     }
 
@@ -70,6 +77,11 @@ impl Compiled {
     /// The compiled functions, with their sizes.
     pub fn functions(&self) -> &[CompiledFunction] {
         self.inner.code.functions()
+    }
+
+    /// The wide kernels as assembly, each with where it comes from; empty where there are none.
+    pub fn kernels_text(&self) -> String {
+        self.inner.code.kernels().iter().map(kernel_text).collect::<Vec<_>>().join("\n")
     }
 
     /// Checks the weights and packs them, once.

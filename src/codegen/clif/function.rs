@@ -1,6 +1,7 @@
 //! One function: its parameters, where its buffers lie, and the state of emission.
 
 use super::super::error::CodeError;
+use super::super::vector::kernels::Kernels;
 use super::bodies::{Bodies, Body};
 use super::clif_type;
 use super::dims::Sizes;
@@ -48,6 +49,13 @@ pub(super) enum Task<'a> {
     Part(&'a [Stmt]),
 }
 
+/// What the functions of a module share.
+pub(super) struct Shared<'m> {
+    pub module: &'m mut dyn Module,
+    pub bodies: &'m mut Bodies,
+    pub kernels: &'m mut Kernels,
+}
+
 /// Where a buffer starts.
 #[derive(Clone, Copy)]
 pub(super) struct Base {
@@ -64,6 +72,7 @@ pub(super) struct FuncCx<'a, 'b> {
     pub env: Env<'a>,
     pub module: &'a mut dyn Module,
     pub bodies: &'a mut Bodies,
+    pub kernels: &'a mut Kernels,
     /// The parameters that calls hand on.
     pub context: Value,
     pub dims: Value,
@@ -94,11 +103,11 @@ pub(super) struct FuncCx<'a, 'b> {
 pub(super) fn emit(
     env: Env<'_>,
     task: Task<'_>,
-    module: &mut dyn Module,
-    bodies: &mut Bodies,
+    shared: Shared<'_>,
     scratch: &mut FunctionBuilderContext,
     context: &mut Context,
 ) -> Result<Notes, CodeError> {
+    let Shared { module, bodies, kernels } = shared;
     let config = module.target_config();
     let mut builder = FunctionBuilder::new(&mut context.func, scratch);
     let entry = builder.create_block();
@@ -116,6 +125,7 @@ pub(super) fn emit(
         env,
         module,
         bodies,
+        kernels,
         context: ctx,
         dims,
         arena,

@@ -5,6 +5,8 @@
 //! address of the compiling process occurs. Mathematical functions that are not worth inlining
 //! become local functions of the module, each defined once ([`bodies`]).
 //!
+//! Where there are wide kernels ([`super::vector`]), [`wide`] calls them for what they can do.
+//!
 //! [`function`] sets up a function, [`parts`] divides long ones, [`stmt`] emits statements, [`scalar`] expressions, [`vector`]
 //! and [`lanes`] loops that run in lanes, [`gemm`] the product kernel, [`dims`] sizes. The plan
 //! of temporaries is taken as given; of the graph nothing is known.
@@ -21,6 +23,7 @@ mod scalar;
 mod stmt;
 mod text;
 mod vector;
+mod wide;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -28,6 +31,8 @@ pub(crate) mod tests;
 pub(crate) use entry::{Exports, check_types, define_exports, exported_names};
 
 use super::error::CodeError;
+use super::vector::Isa;
+use super::vector::kernels::{Defined, Kernels};
 use crate::dtype::DType;
 use crate::loops::buffers::Plan;
 use crate::loops::ir::{Buffer, BufferKind, LoopFunc, LoopProgram};
@@ -37,7 +42,7 @@ use cranelift_codegen::Context;
 use cranelift_codegen::ir::{AbiParam, Signature, Type, types};
 use cranelift_frontend::FunctionBuilderContext;
 use cranelift_module::{DataDescription, DataId, FuncId, Linkage, Module};
-use function::{Env, Task};
+use function::{Env, Shared, Task};
 
 /// What became of one function.
 #[derive(Clone, Debug)]
@@ -62,17 +67,26 @@ pub struct CodeStats {
     pub code_bytes: usize,
 }
 
-/// Compiles all functions of a program into a module; given sources, also prints them.
+/// The functions of a module, and the kernels that they call.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Definitions {
+    pub functions: Vec<Compiled>,
+    pub kernels: Vec<Defined>,
+}
+
+/// Compiles all functions of a program into a module, with kernels of `isa` where there is one;
+/// given sources, also prints them.
 ///
 /// # Errors
 /// [`CodeError`]: a limit of the back end, an element type that is not computed with, or a fault
 /// of our own.
-pub fn define(
+pub(crate) fn define(
     module: &mut dyn Module,
     program: &LoopProgram,
     plan: &Plan,
+    isa: Option<Isa>,
     sources: Option<&SourceMap>,
-) -> Result<Vec<Compiled>, CodeError> {
+) -> Result<Definitions, CodeError> {
     let mut ids = Vec::with_capacity(program.functions.len());
     for (k, func) in program.functions.iter().enumerate() {
         let signature = entry_signature(module);
@@ -84,6 +98,7 @@ pub fn define(
         program.functions.iter().map(|func| constants(module, func)).collect::<Result<_, _>>()?;
     let mut definer = Definer {
         bodies: Bodies::default(),
+        kernels: Kernels::new(isa),
         scratch: FunctionBuilderContext::new(),
         context: module.make_context(),
         module,
@@ -94,14 +109,15 @@ pub fn define(
             Env { program, func, sources, frame: &plan.functions[k], ids: &ids, constants: &constants[k] };
         compiled.push(definer.function(env, ids[k])?);
     }
-    definer.finish()?;
-    Ok(compiled)
+    let kernels = definer.finish()?;
+    Ok(Definitions { functions: compiled, kernels })
 }
 
 /// Defines functions in a module.
 struct Definer<'m> {
     module: &'m mut dyn Module,
     bodies: Bodies,
+    kernels: Kernels,
     scratch: FunctionBuilderContext,
     context: Context,
 }
@@ -143,8 +159,8 @@ impl Definer<'_> {
         if matches!(task, Task::Part(_)) {
             self.context.func.signature.params.push(AbiParam::new(types::I64));
         }
-        let notes =
-            function::emit(env, task, self.module, &mut self.bodies, &mut self.scratch, &mut self.context)?;
+        let shared = Shared { module: self.module, bodies: &mut self.bodies, kernels: &mut self.kernels };
+        let notes = function::emit(env, task, shared, &mut self.scratch, &mut self.context)?;
         if let (Some(text), Some(sources)) = (&mut compiled.text, env.sources) {
             text.push_str(&text::text(name, &sources.place(env.func.span), &self.context.func, notes));
         }
@@ -154,9 +170,10 @@ impl Definer<'_> {
         Ok(())
     }
 
-    /// Defines the functions that the others call.
-    fn finish(mut self) -> Result<(), CodeError> {
-        self.bodies.define(self.module, &mut self.scratch, &mut self.context)
+    /// Defines the functions that the others call; gives the kernels.
+    fn finish(mut self) -> Result<Vec<Defined>, CodeError> {
+        self.bodies.define(self.module, &mut self.scratch, &mut self.context)?;
+        Ok(self.kernels.into_defined())
     }
 }
 

@@ -240,7 +240,7 @@ impl FuncCx<'_, '_> {
 
     /// A unary operation; on floats `a` may hold several lanes.
     pub(super) fn unary(&mut self, op: UnaryOp, dtype: DType, a: Value) -> Result<Value, CodeError> {
-        if let Some(func) = math_fn(op).filter(|_| dtype.is_float()) {
+        if let Some(func) = MathFn::of(op).filter(|_| dtype.is_float()) {
             let ty = self.builder.func.dfg.value_type(a);
             return match func.placement(ty) {
                 Placement::Inline => Ok(emit_unary(&mut self.builder, func, a)),
@@ -346,34 +346,6 @@ impl FuncCx<'_, '_> {
             _ => self.builder.ins().iconst(ty, 0),
         })
     }
-}
-
-/// The function of the math module for an operation on floats.
-fn math_fn(op: UnaryOp) -> Option<MathFn> {
-    Some(match op {
-        UnaryOp::Neg => MathFn::Neg,
-        UnaryOp::Abs => MathFn::Abs,
-        UnaryOp::Sign => MathFn::Sign,
-        UnaryOp::Sqrt => MathFn::Sqrt,
-        UnaryOp::Rsqrt => MathFn::Rsqrt,
-        UnaryOp::Exp => MathFn::Exp,
-        UnaryOp::Exp2 => MathFn::Exp2,
-        UnaryOp::Expm1 => MathFn::Expm1,
-        UnaryOp::Log => MathFn::Log,
-        UnaryOp::Log2 => MathFn::Log2,
-        UnaryOp::Log1p => MathFn::Log1p,
-        UnaryOp::Sin => MathFn::Sin,
-        UnaryOp::Cos => MathFn::Cos,
-        UnaryOp::Tan => MathFn::Tan,
-        UnaryOp::Tanh => MathFn::Tanh,
-        UnaryOp::Sigmoid => MathFn::Sigmoid,
-        UnaryOp::Erf => MathFn::Erf,
-        UnaryOp::Floor => MathFn::Floor,
-        UnaryOp::Ceil => MathFn::Ceil,
-        UnaryOp::Round => MathFn::Round,
-        UnaryOp::Trunc => MathFn::Trunc,
-        UnaryOp::Not => return None,
-    })
 }
 
 /// The condition of a comparison of integers.

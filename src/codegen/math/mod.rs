@@ -3,7 +3,8 @@
 //! Each function is written once over [`arith::Arith`] and used twice: [`emit`] turns it into
 //! Cranelift instructions for F32, F32X4, F64 and F64X2, and [`host`] computes it in Rust with
 //! the same bits. README.md derives the reductions and polynomials; `derive.py` prints the
-//! coefficients. The module knows floats and a `FunctionBuilder`, and nothing of the IRs.
+//! coefficients. [`super::vector`] brings a third arithmetic. The module knows floats and a
+//! `FunctionBuilder`, and nothing of the IRs.
 
 pub mod arith;
 mod clif;
@@ -24,6 +25,7 @@ mod reduce;
 mod tests;
 mod trig;
 
+use crate::ops::scalar::UnaryOp;
 use arith::{Arith, num};
 use trig::Trig;
 
@@ -93,7 +95,46 @@ pub enum BinaryFn {
     Max,
 }
 
+/// A function of one value over any arithmetic; not the trigonometric ones, which need branches.
+pub(super) fn straight_line<A: Arith>(a: &mut A, func: MathFn, x: A::F) -> A::F {
+    debug_assert!(func.trig().is_none(), "invariant: a function without branches");
+    apply_unary(a, func, x)
+}
+
+/// `x^y` over any arithmetic.
+pub(super) fn power<A: Arith>(a: &mut A, x: A::F, y: A::F) -> A::F {
+    pow::pow(a, x, y)
+}
+
 impl MathFn {
+    /// The function for an operation on floats.
+    pub(super) fn of(op: UnaryOp) -> Option<Self> {
+        Some(match op {
+            UnaryOp::Neg => MathFn::Neg,
+            UnaryOp::Abs => MathFn::Abs,
+            UnaryOp::Sign => MathFn::Sign,
+            UnaryOp::Sqrt => MathFn::Sqrt,
+            UnaryOp::Rsqrt => MathFn::Rsqrt,
+            UnaryOp::Exp => MathFn::Exp,
+            UnaryOp::Exp2 => MathFn::Exp2,
+            UnaryOp::Expm1 => MathFn::Expm1,
+            UnaryOp::Log => MathFn::Log,
+            UnaryOp::Log2 => MathFn::Log2,
+            UnaryOp::Log1p => MathFn::Log1p,
+            UnaryOp::Sin => MathFn::Sin,
+            UnaryOp::Cos => MathFn::Cos,
+            UnaryOp::Tan => MathFn::Tan,
+            UnaryOp::Tanh => MathFn::Tanh,
+            UnaryOp::Sigmoid => MathFn::Sigmoid,
+            UnaryOp::Erf => MathFn::Erf,
+            UnaryOp::Floor => MathFn::Floor,
+            UnaryOp::Ceil => MathFn::Ceil,
+            UnaryOp::Round => MathFn::Round,
+            UnaryOp::Trunc => MathFn::Trunc,
+            UnaryOp::Not => return None,
+        })
+    }
+
     /// Every function, in the order of the declaration.
     pub const ALL: [Self; 21] = [
         Self::Abs,

@@ -120,7 +120,7 @@ int main(void) {
 fn run_host(source: &str, file: &str, bytes: &[u8]) {
     let folder = tempfile::tempdir().unwrap();
     let program = program();
-    let object = compile(&program, &plan(&program).unwrap(), "m").unwrap();
+    let object = compile(&program, &plan(&program).unwrap(), None, "m").unwrap();
     std::fs::write(folder.path().join("model.h"), &object.header).unwrap();
     std::fs::write(folder.path().join("host.c"), source).unwrap();
     std::fs::write(folder.path().join(file), bytes).unwrap();
@@ -142,7 +142,7 @@ fn run_host(source: &str, file: &str, bytes: &[u8]) {
 #[test]
 fn a_c_host_links_and_checks_work() {
     let program = program();
-    let object = compile(&program, &plan(&program).unwrap(), "m").unwrap();
+    let object = compile(&program, &plan(&program).unwrap(), None, "m").unwrap();
     run_host(HOST, "model.o", &object.bytes);
     run_host(HOST, "libmodel.a", &object.to_archive());
     if Command::new("cc").arg("--version").output().is_ok() {
@@ -155,7 +155,7 @@ fn a_c_host_links_and_checks_work() {
 #[cfg(target_arch = "x86_64")]
 fn an_object_for_another_processor_says_so() {
     let program = program();
-    let mut object = compile(&program, &plan(&program).unwrap(), "m").unwrap();
+    let mut object = compile(&program, &plan(&program).unwrap(), None, "m").unwrap();
     // and ecx, mask; cmp ecx, mask
     let at = object.bytes.windows(8).position(|w| w[..2] == [0x81, 0xe1] && w[6..] == [0x81, 0xf9]).unwrap();
     for start in [at + 2, at + 8] {
@@ -178,6 +178,6 @@ int main(void) {
 #[test]
 fn objects_are_reproducible() {
     let program = program();
-    let make = || compile(&program, &plan(&program).unwrap(), "m").unwrap();
+    let make = || compile(&program, &plan(&program).unwrap(), None, "m").unwrap();
     assert_eq!(make().bytes, make().bytes);
 }

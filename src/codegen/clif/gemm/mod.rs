@@ -31,24 +31,24 @@ const MAX_INLINE_NODES: usize = 16;
 
 /// A size or stride, known at compile time or not.
 #[derive(Clone, Copy)]
-struct Extent {
-    value: Value,
-    known: Option<i64>,
+pub(super) struct Extent {
+    pub value: Value,
+    pub known: Option<i64>,
 }
 
 impl Extent {
-    fn is(self, value: i64) -> bool {
+    pub fn is(self, value: i64) -> bool {
         self.known == Some(value)
     }
 }
 
 /// A strided matrix: the address of its first element, strides in elements.
 #[derive(Clone, Copy)]
-struct Operand {
-    pointer: Value,
-    region: AliasRegion,
-    slow: Extent,
-    fast: Extent,
+pub(super) struct Operand {
+    pub pointer: Value,
+    pub region: AliasRegion,
+    pub slow: Extent,
+    pub fast: Extent,
 }
 
 impl Operand {
@@ -63,22 +63,22 @@ impl Operand {
 }
 
 /// A product in the orientation in which it is computed.
-struct Product<'g> {
-    m: Extent,
-    n: Extent,
-    k: Extent,
-    lhs: Operand,
-    rhs: Operand,
-    out: Operand,
-    epilogue: Option<Epilogue<'g>>,
+pub(super) struct Product<'g> {
+    pub m: Extent,
+    pub n: Extent,
+    pub k: Extent,
+    pub lhs: Operand,
+    pub rhs: Operand,
+    pub out: Operand,
+    pub epilogue: Option<Epilogue<'g>>,
 }
 
-struct Epilogue<'g> {
-    of: &'g GemmEpilogue,
+pub(super) struct Epilogue<'g> {
+    pub of: &'g GemmEpilogue,
     /// Whether `i` of the product is the epilogue's column.
-    transposed: bool,
-    lanes: Lanes,
-    heavy: bool,
+    pub transposed: bool,
+    pub lanes: Lanes,
+    pub heavy: bool,
 }
 
 /// Rows `from..to` in tiles of `rows`.
@@ -106,6 +106,9 @@ impl FuncCx<'_, '_> {
         };
         let epilogue = gemm.epilogue.as_ref().map(|of| self.epilogue(of, transposed));
         let mut product = Product { m, n, k, lhs, rhs, out, epilogue };
+        if self.wide_product(gemm, &product)? {
+            return Ok(());
+        }
         if !product.rhs.fast.is(1) && dots { self.dots(&mut product) } else { self.rows(&mut product) }
     }
 
@@ -179,12 +182,12 @@ impl FuncCx<'_, '_> {
         Ok(())
     }
 
-    fn int(&mut self, value: i64) -> Value {
+    pub(super) fn int(&mut self, value: i64) -> Value {
         self.builder.ins().iconst(types::I64, value)
     }
 
     /// `index * stride` in bytes.
-    fn bytes(&mut self, index: Value, stride: Extent) -> Value {
+    pub(super) fn bytes(&mut self, index: Value, stride: Extent) -> Value {
         match stride.known {
             Some(stride) => self.builder.ins().imul_imm_s(index, stride.wrapping_mul(4)),
             None => {

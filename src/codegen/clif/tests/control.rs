@@ -1,6 +1,7 @@
 //! Loops, branches, reductions, checks and calls.
 
 use super::{Kit, for_loop, noise};
+use crate::codegen::target::Kernels;
 use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::loops::ir::{BufferKind, LoopKind, Pointer, Scalar, Stmt};
@@ -280,7 +281,7 @@ fn printed_code_names_its_source() {
     let out = kit.output("out", DType::F32, vec![Dim::ONE]);
     let (index, value) = (kit.int(0), kit.real(1.0));
     let program = kit.program(vec![Stmt::Store { buffer: out, index, value }]);
-    let compiled = Compiled::with_text(program, Some(&sources)).unwrap();
+    let compiled = Compiled::with(program, Kernels::None, Some(&sources)).unwrap();
     let text = compiled.functions()[0].text.clone().unwrap();
     assert!(text.starts_with("; small, small.mdl:1\n"), "{text}");
     assert!(text.contains("; store out, small.mdl:1\n"), "{text}");

@@ -1,6 +1,7 @@
 //! The product kernel: odd sizes and every layout against a naive product.
 
 use super::{Kit, noise};
+use crate::codegen::target::Kernels;
 use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::loops::ir::{Gemm, GemmEpilogue, Kernel, Matrix, Pointer, ScalarId, Stmt};
@@ -100,9 +101,25 @@ fn run(case: Case) {
     let mut given: Vec<(&str, &Tensor)> = ["lhs", "rhs", "bias"].into_iter().zip(&tensors).collect();
     given.extend(fed.iter().map(|(name, tensor)| (*name, tensor)));
     let body = vec![Stmt::Kernel(Box::new(Kernel::Gemm(gemm)))];
-    let outputs = kit.run(body, &given).unwrap();
-    let found = outputs.get("out").unwrap().as_f32().unwrap();
-    let [x, y, bias] = &inputs;
+    let all = kit.run_all(body, &given);
+    let found: Vec<(Kernels, &[f32])> =
+        all.iter().map(|(kernels, o)| (*kernels, o.get("out").unwrap().as_f32().unwrap())).collect();
+    for (kernels, found) in &found {
+        check(case, *kernels, found, &inputs);
+    }
+    // Sums in order of the contracted axis have the same bits everywhere.
+    if b.1 == 1 || (m == 1 && b.0 == 1 && n > 1) {
+        let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        for (kernels, other) in &found[1..] {
+            assert_eq!(bits(found[0].1), bits(other), "{case:?} with {kernels:?}");
+        }
+    }
+}
+
+fn check(case: Case, kernels: Kernels, found: &[f32], [x, y, bias]: &[Vec<f32>; 3]) {
+    let (m, n, k) = case.size;
+    let [a, b, c] =
+        [case.layouts.0.strides(m, k), case.layouts.1.strides(k, n), case.layouts.2.strides(m, n)];
     let mut written = vec![false; c.2];
     for i in 0..m {
         for j in 0..n {
@@ -118,11 +135,11 @@ fn run(case: Case) {
             written[at] = true;
             let error = (f64::from(found[at]) - wanted).abs();
             let bound = bound * (1.0 + wanted.abs());
-            assert!(error <= bound, "{case:?}: [{i}, {j}] is {wanted}, not {}", found[at]);
+            assert!(error <= bound, "{case:?} with {kernels:?}: [{i}, {j}] is {wanted}, not {}", found[at]);
         }
     }
     for (at, written) in written.into_iter().enumerate() {
-        assert!(written || found[at] == 0.0, "{case:?}: wrote between the rows");
+        assert!(written || found[at] == 0.0, "{case:?} with {kernels:?}: wrote between the rows");
     }
 }
 
@@ -141,6 +158,21 @@ fn every_layout_of_odd_sizes_is_right() {
                         free: (at + rhs as usize).is_multiple_of(2),
                     });
                 }
+            }
+        }
+    }
+}
+
+/// Sizes round the tiles of kernels, and lengths round the turns of their loops.
+#[test]
+fn sizes_around_wide_tiles_are_right() {
+    for m in [1usize, 2, 3, 5, 6, 7, 9, 13, 14, 15, 29] {
+        for n in [2usize, 7, 8, 15, 16, 17, 31, 33, 48, 130, 300] {
+            for k in [0usize, 1, 4, 7, 17] {
+                let tail = [Tail::None, Tail::Light, Tail::Heavy][(m + n + k) % 3];
+                let lhs = if (m + k).is_multiple_of(4) { Layout::Columns } else { Layout::Rows };
+                let layouts = (lhs, Layout::Rows, Layout::Rows);
+                run(Case { size: (m, n, k), layouts, tail, free: (n + k).is_multiple_of(2) });
             }
         }
     }

@@ -5,6 +5,8 @@ mod gemm;
 mod pointwise;
 mod speed;
 
+use crate::codegen::target::Kernels;
+use crate::codegen::vector::Isa;
 use crate::dim::{Dim, Symbol};
 use crate::dtype::DType;
 use crate::graph::expr::Literal;
@@ -152,10 +154,39 @@ impl Kit {
         Compiled::new(self.program(body)).unwrap()
     }
 
+    /// Runs by Cranelift's code alone.
     pub fn run(self, body: Vec<Stmt>, inputs: &[(&str, &Tensor)]) -> Result<Outputs, CallError> {
-        let model = self.compile(body).bind(&Weights::new()).unwrap();
-        model.call(inputs.iter().map(|(name, tensor)| (*name, tensor.view())))
+        run_with(self.program(body), Kernels::None, inputs)
     }
+
+    /// Runs by Cranelift's code alone, then with each kind of kernels that this processor has.
+    pub fn run_all(self, body: Vec<Stmt>, inputs: &[(&str, &Tensor)]) -> Vec<(Kernels, Outputs)> {
+        let program = self.program(body);
+        let run = |kernels| (kernels, run_with(program.clone(), kernels, inputs).unwrap());
+        back_ends().into_iter().map(run).collect()
+    }
+}
+
+fn run_with(
+    program: LoopProgram,
+    kernels: Kernels,
+    inputs: &[(&str, &Tensor)],
+) -> Result<Outputs, CallError> {
+    let compiled = Compiled::with(program, kernels, None).unwrap();
+    let model = compiled.bind(&Weights::new()).unwrap();
+    model.call(inputs.iter().map(|(name, tensor)| (*name, tensor.view())))
+}
+
+/// Cranelift alone, and the kinds of kernels of this processor; says which it lacks.
+pub(crate) fn back_ends() -> Vec<Kernels> {
+    let mut found = vec![Kernels::None];
+    for isa in Isa::ALL {
+        match Kernels::Of(isa).isa() {
+            Ok(_) => found.push(Kernels::Of(isa)),
+            Err(error) => eprintln!("{} is skipped: {error}", isa.name()),
+        }
+    }
+    found
 }
 
 pub(crate) fn for_loop(var: LoopVar, extent: ScalarId, kind: LoopKind, body: Vec<Stmt>) -> Stmt {

@@ -1,12 +1,13 @@
 //! Timings, for whoever changes the kernels: `cargo test --lib speed -- --ignored --nocapture`.
 
-use super::{Kit, for_loop, noise};
+use super::{Kit, back_ends, for_loop, noise};
 use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::loops::ir::{Gemm, Kernel, LoopKind, Matrix, Pointer, Stmt};
 use crate::ops::scalar::{BinaryOp, UnaryOp};
-use crate::runtime::{Model, Weights};
+use crate::runtime::{Compiled, Model, Weights};
 use crate::tensor::Tensor;
+use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 /// The best of many calls.
@@ -21,16 +22,33 @@ fn best(model: &Model, inputs: &[(&str, &Tensor)]) -> Duration {
     best
 }
 
+/// Every kind of code that this processor runs.
+fn all(kit: Kit, body: Vec<Stmt>) -> Vec<(String, Model)> {
+    let program = kit.program(body);
+    let compiled = back_ends().into_iter().map(|kernels| {
+        let compiled = Compiled::with(program.clone(), kernels, None).unwrap();
+        (format!("{kernels:?}"), compiled.bind(&Weights::new()).unwrap())
+    });
+    compiled.collect()
+}
+
 #[test]
 #[ignore = "a measurement"]
 fn speed_of_products() {
     for (m, n, k, transposed) in [
         (256usize, 256usize, 256usize, false),
         (512, 512, 512, false),
-        (1, 1024, 1024, false),
-        (1, 1024, 1024, true),
-        (128, 128, 64, true),
+        (1024, 1024, 1024, false),
+        (64, 512, 512, false),
+        (128, 3072, 768, false),
+        (16, 512, 512, false),
         (4, 768, 768, false),
+        (1, 512, 2048, false),
+        (1, 2048, 512, false),
+        (1, 4096, 4096, false),
+        (128, 64, 128, false),
+        (128, 128, 64, true),
+        (1, 1024, 1024, true),
         (256, 256, 256, true),
     ] {
         let mut kit = Kit::new("product");
@@ -46,12 +64,14 @@ fn speed_of_products() {
         let (lhs, rhs, out) = (matrix(lhs, (k, 1)), matrix(rhs, by), matrix(out, (n, 1)));
         let [m_id, n_id, k_id] = [m, n, k].map(|size| kit.int(size as i64));
         let gemm = Gemm { m: m_id, n: n_id, k: k_id, lhs, rhs, out, epilogue: None };
-        let model =
-            kit.compile(vec![Stmt::Kernel(Box::new(Kernel::Gemm(gemm)))]).bind(&Weights::new()).unwrap();
         let tensors = [noise(m * k, 1), noise(k * n, 2)].map(|v| Tensor::new([v.len()], v).unwrap());
-        let time = best(&model, &[("lhs", &tensors[0]), ("rhs", &tensors[1])]);
-        let rate = 2.0 * (m * n * k) as f64 / time.as_nanos() as f64;
-        eprintln!("{m} x {n} x {k}{}: {time:?}, {rate:.1} GFLOP/s", if transposed { " by dots" } else { "" });
+        let mut rates = String::new();
+        for (kernels, model) in all(kit, vec![Stmt::Kernel(Box::new(Kernel::Gemm(gemm)))]) {
+            let time = best(&model, &[("lhs", &tensors[0]), ("rhs", &tensors[1])]);
+            let rate = 2.0 * (m * n * k) as f64 / time.as_nanos() as f64;
+            write!(rates, "  {kernels} {rate:.1}").unwrap();
+        }
+        eprintln!("{m} x {n} x {k}{}: GFLOP/s{rates}", if transposed { " by dots" } else { "" });
     }
 }
 
