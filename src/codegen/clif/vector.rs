@@ -6,6 +6,7 @@
 //! result depend on the extent alone.
 
 use super::super::error::CodeError;
+use super::super::vector::lanes::identity;
 use super::function::FuncCx;
 use super::lanes::{LANES, Lanes, Linear};
 use crate::dtype::DType;
@@ -47,6 +48,9 @@ impl FuncCx<'_, '_> {
         extent: ScalarId,
         body: &[Stmt],
     ) -> Result<bool, CodeError> {
+        if self.wide_loop(var, extent, body)? {
+            return Ok(true);
+        }
         let known = self.int_const(extent);
         if known.is_some_and(|extent| extent < LANES) {
             return Ok(false);
@@ -189,17 +193,6 @@ impl FuncCx<'_, '_> {
 
 fn laned_parts(turn: i64) -> usize {
     (turn / LANES) as usize
-}
-
-/// What a reduction starts from without changing anything, signs of zeros included.
-fn identity(op: BinaryOp) -> Option<f32> {
-    match op {
-        BinaryOp::Add => Some(-0.0),
-        BinaryOp::Mul => Some(1.0),
-        BinaryOp::Max => Some(f32::NEG_INFINITY),
-        BinaryOp::Min => Some(f32::INFINITY),
-        _ => None,
-    }
 }
 
 /// Whether an expression is a function of many instructions.

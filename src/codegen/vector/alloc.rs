@@ -139,7 +139,7 @@ fn wish(code: &Code, interval: &Interval, registers: &[u8], free: &[u8]) -> Opti
     }
     let order: &[usize] = match inst.op {
         Op::Fma => &[2, 0, 1],
-        Op::AddInt | Op::SubInt | Op::MulInt | Op::ShiftInt(_) | Op::MoveInt | Op::Move => &[0],
+        Op::AddInt | Op::SubInt | Op::MulInt | Op::MoveInt | Op::Move => &[0],
         _ => return None,
     };
     let of = |k: &usize| match inst.args[*k] {

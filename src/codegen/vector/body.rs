@@ -119,7 +119,7 @@ pub(crate) enum Argument {
     /// An f32 or truth value.
     Scalar(ScalarId),
     /// The address of an element; for the row and column where the kernel starts.
-    Pointer { buffer: BufferId, at: Affine, element_bytes: i64 },
+    Pointer { buffer: BufferId, at: Affine },
     /// The bytes between rows of the pointer before.
     Stride { of: Poly, element_bytes: i64 },
     /// The value where the kernel starts.
@@ -281,6 +281,19 @@ impl<'f> Extraction<'f> {
         Some(())
     }
 
+    /// Whether an expression that the body or its arguments hold reads a local.
+    pub fn reads(&self, local: Local) -> bool {
+        self.varying.keys().any(|id| *self.func.scalars.get(*id) == Scalar::Local(local))
+    }
+
+    /// A buffer that the body loads from.
+    pub fn loads(&self) -> Option<BufferId> {
+        self.arguments.iter().find_map(|argument| match argument {
+            Argument::Pointer { buffer, .. } => Some(*buffer),
+            _ => None,
+        })
+    }
+
     fn push(&mut self, node: Node) -> Option<NodeId> {
         if self.body.nodes.len() >= MAX_NODES {
             return None;
@@ -434,7 +447,7 @@ impl<'f> Extraction<'f> {
         let by_row = at.by_row.clone();
         let moves = by_row.known() != Some(0);
         let element_bytes = dtype.size_bytes() as i64;
-        let argument = self.argument(Argument::Pointer { buffer, at, element_bytes });
+        let argument = self.argument(Argument::Pointer { buffer, at });
         if moves {
             self.argument(Argument::Stride { of: by_row, element_bytes });
         }

@@ -131,6 +131,21 @@ impl Builder {
         self.push(Inst { mem: Some(mem), ..Inst::new(Op::StoreFirst, None, &[value.into()]) });
     }
 
+    /// Stores the low byte of each lane, which holds a number below 128. Masks need AVX-512.
+    pub fn store_bytes(&mut self, mem: Mem, value: Operand, mask: Option<Reg>) {
+        if self.isa == Isa::Avx512 {
+            let value = self.register(value);
+            self.push(Inst { mem: Some(mem), mask, ..Inst::new(Op::StoreBytes, None, &[value.into()]) });
+            return;
+        }
+        // Packed, each half holds its four lanes again and again.
+        let words = self.binary(Binary::PackWords, value, value);
+        let bytes = self.binary(Binary::PackBytes, words, words);
+        self.store_first(mem, bytes);
+        let upper = self.swap(Swap::By4, bytes);
+        self.store_first(Mem { disp: mem.disp + 4, ..mem }, upper);
+    }
+
     // Vectors.
 
     /// The value in a register.
@@ -146,6 +161,19 @@ impl Builder {
         self.emit(Op::Move, Class::Vector, &[value])
     }
 
+    /// Gives a register that a loop carries another value.
+    pub fn assign(&mut self, reg: Reg, value: Operand) {
+        // The value's last instruction may write there itself.
+        if let (Operand::Reg(value), Some(last)) = (value, self.code.insts.last_mut())
+            && last.dst == Some(value)
+            && value != reg
+        {
+            last.dst = Some(reg);
+            return;
+        }
+        self.push(Inst::new(Op::Move, Some(reg), &[value]));
+    }
+
     pub fn real(value: f32) -> Operand {
         Operand::Splat(value.to_bits())
     }
@@ -156,18 +184,8 @@ impl Builder {
     }
 
     pub fn binary(&mut self, op: Binary, a: Operand, b: Operand) -> Operand {
-        let commutes = matches!(
-            op,
-            Binary::Add
-                | Binary::Mul
-                | Binary::And
-                | Binary::Or
-                | Binary::Xor
-                | Binary::AddInt
-                | Binary::MulInt
-                | Binary::MinInt
-                | Binary::MaxInt
-        );
+        let commutes =
+            matches!(op, Binary::Add | Binary::Mul | Binary::And | Binary::Or | Binary::Xor | Binary::AddInt);
         let (a, b) = match (a, b) {
             (Operand::Reg(_), _) => (a, b),
             (_, Operand::Reg(_)) if commutes => (b, a),

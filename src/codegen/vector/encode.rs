@@ -224,10 +224,6 @@ impl Assembler<'_> {
                 self.labels[label.0 as usize] = self.at;
                 Ok(())
             }
-            Op::Jump(label) => {
-                let target = self.labels[label.0 as usize];
-                Ok(self.put(Instruction::with_branch(Opcode::Jmp_rel32_64, target)?)?)
-            }
             Op::Branch(condition, label) => self.branch(inst, condition, label.0),
             Op::Argument
             | Op::Scratch(_)
@@ -238,8 +234,7 @@ impl Assembler<'_> {
             | Op::SubInt
             | Op::MulInt
             | Op::MinInt
-            | Op::MaxInt
-            | Op::ShiftInt(_) => self.integer(inst),
+            | Op::MaxInt => self.integer(inst),
             Op::Load | Op::Broadcast | Op::LoadBytes | Op::Reload(_) => self.load(inst),
             Op::Store | Op::StoreFirst | Op::StoreBytes | Op::Spill(_) => self.store(inst),
             Op::Logic(_) | Op::NotMask | Op::Select => self.masks(inst),
@@ -292,10 +287,6 @@ impl Assembler<'_> {
             _ => {}
         }
         let a = self.int(self.arg(inst, 0)?);
-        if let Op::ShiftInt(by) = inst.op {
-            self.move_int(dst, a)?;
-            return Ok(self.put(Instruction::with2(Opcode::Shl_rm64_imm8, dst, u32::from(by))?)?);
-        }
         match self.operand(inst, 1)? {
             Operand::Imm(value) => Ok(self.integer_immediate(inst.op, dst, a, value)?),
             Operand::Reg(b) => Ok(self.integer_registers(inst.op, dst, a, self.int(b))?),

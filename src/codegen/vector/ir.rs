@@ -54,10 +54,6 @@ impl Mem {
     pub fn at(base: Reg, disp: i32) -> Self {
         Mem { base, index: None, disp }
     }
-
-    pub fn plus(self, disp: i32) -> Self {
-        Mem { disp: self.disp + disp, ..self }
-    }
 }
 
 /// A place in the code.
@@ -69,7 +65,6 @@ pub(super) struct Label(pub u32);
 pub(super) enum Condition {
     Less,
     GreaterEqual,
-    Greater,
     LessEqual,
 }
 
@@ -85,30 +80,19 @@ pub(super) enum Binary {
     /// `a > b ? a : b`.
     Max,
     And,
-    /// `!a & b`
-    AndNot,
     Or,
     Xor,
     AddInt,
     SubInt,
-    MulInt,
-    MinInt,
-    MaxInt,
-    /// Interleavings of the lower or upper halves of each 128 bits, by 32 or 64 bits.
-    UnpackLow32,
-    UnpackHigh32,
-    UnpackLow64,
-    UnpackHigh64,
+    /// Lanes of half the width, those of `a` before those of `b` in each 128 bits.
+    PackWords,
+    PackBytes,
 }
 
 /// Operations on one vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unary {
     Sqrt,
-    /// Signed integers as floats, rounded to nearest.
-    ToFloat,
-    /// The integer part; `i32::MIN` where it does not fit.
-    ToInt,
     Nearest,
     Floor,
     Ceil,
@@ -171,7 +155,6 @@ pub(super) enum Op {
     MulInt,
     MinInt,
     MaxInt,
-    ShiftInt(u8),
     /// `a`, a vector.
     Move,
     Binary(Binary),
@@ -209,7 +192,6 @@ pub(super) enum Op {
     Spill(u32),
     Reload(u32),
     Label(Label),
-    Jump(Label),
     /// To the label if `a` and `b` fulfil the condition.
     Branch(Condition, Label),
     LoopStart,

@@ -3,6 +3,7 @@
 use super::super::error::CodeError;
 use super::encode::{ALIGN_BYTES, AssembleError};
 use super::isa::Isa;
+use super::lanes::LaneLoop;
 use super::line::Line;
 use super::tile::Tile;
 use cranelift_codegen::ir::{AbiParam, types};
@@ -15,6 +16,7 @@ use std::collections::BTreeMap;
 pub(crate) enum Shape {
     Tile(Tile),
     Line(Line),
+    Lanes(LaneLoop),
 }
 
 /// A kernel that was defined.
@@ -88,6 +90,7 @@ impl Kernels {
         let code = match shape {
             Shape::Tile(tile) => tile.assemble(isa),
             Shape::Line(line) => line.assemble(isa),
+            Shape::Lanes(lanes) => lanes.assemble(isa),
         };
         let code = match code {
             Ok(code) => code,
@@ -118,6 +121,10 @@ impl Shape {
             }
             Shape::Line(line) => {
                 format!("row_product{}_{isa}", if line.tail.is_some() { "_tail" } else { "" })
+            }
+            Shape::Lanes(lanes) => {
+                let what = if lanes.reductions.is_empty() { "loop" } else { "reduction" };
+                format!("{what}_{}_{isa}", lanes.body.nodes.len())
             }
         }
     }

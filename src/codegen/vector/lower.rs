@@ -241,9 +241,7 @@ impl<'b> Lowering<'b> {
         }
         let truth = as_truth(b, value);
         let lanes = b.select(truth, Operand::Splat(1), Operand::Splat(0));
-        let lanes = b.register(lanes);
-        let store = Inst::new(Op::StoreBytes, None, &[lanes.into()]);
-        b.push(Inst { mem: Some(place), mask: at.mask, ..store });
+        b.store_bytes(place, lanes, at.mask);
     }
 
     /// `lane * step op bound`, the bound counted from the position.

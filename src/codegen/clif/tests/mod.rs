@@ -154,9 +154,18 @@ impl Kit {
         Compiled::new(self.program(body)).unwrap()
     }
 
-    /// Runs by Cranelift's code alone.
+    /// Runs by Cranelift's code alone, whose results are given, and with each kind of kernels that
+    /// this processor has, which must agree.
     pub fn run(self, body: Vec<Stmt>, inputs: &[(&str, &Tensor)]) -> Result<Outputs, CallError> {
-        run_with(self.program(body), Kernels::None, inputs)
+        let program = self.program(body);
+        let wanted = run_with(program.clone(), Kernels::None, inputs);
+        for kernels in &back_ends()[1..] {
+            match (&wanted, run_with(program.clone(), *kernels, inputs)) {
+                (Ok(wanted), Ok(found)) => agree(wanted, &found, *kernels),
+                (wanted, found) => assert_eq!(wanted.is_err(), found.is_err(), "with {kernels:?}"),
+            }
+        }
+        wanted
     }
 
     /// Runs by Cranelift's code alone, then with each kind of kernels that this processor has.
@@ -175,6 +184,24 @@ fn run_with(
     let compiled = Compiled::with(program, kernels, None).unwrap();
     let model = compiled.bind(&Weights::new()).unwrap();
     model.call(inputs.iter().map(|(name, tensor)| (*name, tensor.view())))
+}
+
+/// The order of reductions may differ, and with it their last bits.
+fn agree(wanted: &Outputs, found: &Outputs, kernels: Kernels) {
+    for (name, wanted) in wanted.iter() {
+        let found = found.get(name).unwrap();
+        let (Some(a), Some(b)) = (wanted.as_f32(), found.as_f32()) else {
+            // As text, in which NaN equals NaN.
+            assert_eq!(format!("{wanted:?}"), format!("{found:?}"), "`{name}` with {kernels:?}");
+            continue;
+        };
+        for (k, (a, b)) in a.iter().zip(b).enumerate() {
+            let close = a.to_bits() == b.to_bits()
+                || (a.is_nan() && b.is_nan())
+                || (a != &0.0 && (a - b).abs() <= 1e-5 * a.abs());
+            assert!(close, "`{name}`[{k}] is {a}, with {kernels:?} {b}");
+        }
+    }
 }
 
 /// Cranelift alone, and the kinds of kernels of this processor; says which it lacks.

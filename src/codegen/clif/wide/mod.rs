@@ -4,6 +4,7 @@
 //! What does not change between the calls of one place is written once. The bodies of kernels are
 //! taken out of the expressions of the function; whatever has none is emitted as everywhere else.
 
+mod lanes;
 mod product;
 
 use super::super::error::CodeError;
@@ -29,11 +30,10 @@ pub(super) struct Start {
 
 impl FuncCx<'_, '_> {
     /// The function of a kernel, callable from here; `None` where there is none for this shape.
-    fn kernel(&mut self, shape: Shape, of: BufferId) -> Result<Option<FuncRef>, CodeError> {
-        let place = self.env.sources.map(|sources| {
-            let buffer = &self.env.func.buffers[of.0 as usize];
-            format!("{}, {}", buffer.name, sources.place(buffer.span))
-        });
+    fn kernel(&mut self, shape: Shape, of: Option<BufferId>) -> Result<Option<FuncRef>, CodeError> {
+        let buffer = of.map(|of| &self.env.func.buffers[of.0 as usize]);
+        let place = self.env.sources.zip(buffer);
+        let place = place.map(|(sources, b)| format!("{}, {}", b.name, sources.place(b.span)));
         let id = self.kernels.function(self.module, shape, place)?;
         Ok(id.map(|id| self.import(id)))
     }
@@ -88,7 +88,7 @@ impl FuncCx<'_, '_> {
     ) -> Result<(), CodeError> {
         for (k, argument) in arguments.iter().enumerate() {
             let value = match argument {
-                Argument::Pointer { buffer, at, .. } => {
+                Argument::Pointer { buffer, at } => {
                     let index = self.affine(at, start)?;
                     let place = self.place_at(*buffer, Some(index), 0)?;
                     self.builder.ins().iadd_imm_s(place.address, i64::from(place.disp))

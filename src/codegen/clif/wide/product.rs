@@ -226,7 +226,7 @@ impl FuncCx<'_, '_> {
                 unit: lhs.fast.is(1),
                 tail: plan.tail.clone(),
             };
-            let Some(kernel) = self.kernel(Shape::Tile(tile), plan.out)? else {
+            let Some(kernel) = self.kernel(Shape::Tile(tile), Some(plan.out))? else {
                 return Err(super::super::function::internal(self.env.func, "a tile has no kernel"));
             };
             if let Some(columns) = strip.partial {
@@ -308,7 +308,7 @@ impl FuncCx<'_, '_> {
     /// The rows of a band one by one, each reading the whole matrix in order.
     fn wide_lines(&mut self, plan: &Plan<'_, '_>, band: Band) -> Result<bool, CodeError> {
         let line = Line { tail: plan.tail.clone() };
-        let Some(kernel) = self.kernel(Shape::Line(line), plan.out)? else { return Ok(false) };
+        let Some(kernel) = self.kernel(Shape::Line(line), Some(plan.out))? else { return Ok(false) };
         let Product { lhs, rhs, out, n, .. } = *plan.product;
         self.pass(plan.block, slot::COLUMNS, n.value);
         self.pass(plan.block, slot::RHS, rhs.pointer);
