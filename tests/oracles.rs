@@ -1,11 +1,12 @@
 //! Every third-party case of `tests/oracles/cases.toml` as `mdlc verify --cases` runs it: by the
-//! reference evaluator and by native code, with every expected tensor produced and every input
-//! taken. `not_passing.toml` names the cases that are known to fail, with the reason: the test fails
-//! when one of them passes, and when any other fails.
+//! reference evaluator and by native code with each kind of kernels, with every expected tensor
+//! produced and every input taken. `not_passing.toml` names the cases that are known to fail, with
+//! the reason: the test fails when one of them passes, and when any other fails.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking and shows a table")]
 
 use mdlc::codegen::target::Kernels;
+use mdlc::codegen::vector::Isa;
 use mdlc::diag::Fault;
 use mdlc::dim::Symbol;
 use mdlc::driver::Error;
@@ -24,14 +25,30 @@ use std::path::PathBuf;
 
 type Outcome = Result<Vec<Comparison>, Error>;
 
-fn row(name: &str, outcome: &Outcome) -> String {
+/// Cranelift alone, and the kinds of kernels that this processor has; says which it lacks.
+fn native() -> Vec<(&'static str, Kernels)> {
+    let mut found = vec![("clif", Kernels::None)];
+    for isa in Isa::ALL {
+        match Kernels::Of(isa).isa() {
+            Ok(_) => found.push((isa.name(), Kernels::Of(isa))),
+            Err(error) => println!("{} is skipped: {error}", isa.name()),
+        }
+    }
+    found
+}
+
+fn row(name: &str, outcome: &Outcome, native: &[(&'static str, Kernels)]) -> String {
     let worst = |backend: &str| {
         let all = outcome.as_deref().unwrap_or_default();
         let of = all.iter().filter(|c| c.backend == backend).map(|c| c.tolerances);
         of.reduce(f64::max).map_or_else(|| "-".into(), |worst| format!("{worst:.3}"))
     };
     let verdict = if reason(outcome).is_none() { "ok" } else { "FAIL" };
-    format!("{verdict:<5}{name:<36}{:>12}{:>12}", worst("reference"), worst("clif"))
+    let mut row = format!("{verdict:<5}{name:<36}{:>12}", worst("reference"));
+    for (name, _) in native {
+        write!(row, "{:>12}", worst(name)).unwrap();
+    }
+    row
 }
 
 /// Why a case fails, if it does.
@@ -54,11 +71,14 @@ fn the_cases_agree() {
     let table: Table = toml::from_str(&read("cases.toml")).unwrap();
     let known: BTreeMap<String, String> = toml::from_str(&read("not_passing.toml")).unwrap();
     let mut wrong = String::new();
-    println!("{:<41}{:>12}{:>12}", "worst difference, in tolerances", "reference", "native");
+    let native = native();
+    let mut backends = vec![Backend::Reference];
+    backends.extend(native.iter().map(|(_, kernels)| Backend::Native(*kernels)));
+    let names: String = native.iter().map(|(name, _)| format!("{name:>12}")).collect();
+    println!("{:<41}{:>12}{names}", "worst difference, in tolerances", "reference");
     for case in &table.cases {
-        let backends = [Backend::Reference, Backend::Native(Kernels::Widest)];
         let outcome = Check::of_case(case, &base).and_then(|check| check.run(&backends));
-        println!("{}", row(&case.name, &outcome));
+        println!("{}", row(&case.name, &outcome, &native));
         let name = &case.name;
         match (reason(&outcome), known.contains_key(name)) {
             (None, true) => writeln!(wrong, "{name} passes: take it off not_passing.toml").unwrap(),
