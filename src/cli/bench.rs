@@ -112,7 +112,7 @@ impl Ready<'_> {
         let amount = |of: fn(Amounts) -> i64| self.amounts.map(of);
         json!({
             "model": self.bound.model.signature().name,
-            "backend": args.code.name(),
+            "backend": self.args.code.name(),
             "threads": THREADS,
             "initialised": self.args.data.weights.is_none(),
             "seed": self.args.data.seed,

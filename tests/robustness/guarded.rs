@@ -8,6 +8,7 @@
 
 use mdlc::codegen::abi::{Context, Status};
 use mdlc::codegen::jit::Code;
+use mdlc::codegen::target::Kernels;
 use mdlc::graph::dims::{DimBinder, DimEnv};
 use mdlc::loops::buffers::{self, ALIGN_BYTES, BlobLayout, Plan};
 use mdlc::loops::ir::{BufferId, LoopFunc, LoopProgram};
@@ -123,7 +124,7 @@ impl Native {
         report_faults();
         let plan = buffers::plan(&program).unwrap();
         let blob = BlobLayout::new(&program).unwrap();
-        let code = Code::new(&program, &plan, None).unwrap();
+        let code = Code::new(&program, &plan, Kernels::Widest.isa().unwrap(), None).unwrap();
         Native { program, plan, blob, code }
     }
 

@@ -122,8 +122,8 @@ pub(crate) enum Argument {
     Pointer { buffer: BufferId, at: Affine },
     /// The bytes between rows of the pointer before.
     Stride { of: Poly, element_bytes: i64 },
-    /// The value where the kernel starts.
-    Bound(Affine),
+    /// How far the right side of a comparison is above the left where the kernel starts.
+    Bound { left: Affine, right: Affine },
     /// What the bound before grows by from row to row.
     BoundStride(Poly),
 }
@@ -423,14 +423,28 @@ impl<'f> Extraction<'f> {
         if step.abs() > MAX_COMPARED_STEP {
             return None;
         }
-        let bound = y.plus(&x, -1)?;
-        let by_row = bound.by_row.clone();
+        // Index arithmetic wraps. What a kernel counts up must not; sizes and loop variables are
+        // far from it, values that are loaded may not be.
+        let fixed = |side: &Affine| side.uniform().is_some();
+        if (!fixed(&x) && !self.is_small(a)) || (!fixed(&y) && !self.is_small(b)) {
+            return None;
+        }
+        let by_row = y.by_row.plus(&x.by_row, -1)?;
         let moves = by_row.known() != Some(0);
-        let argument = self.argument(Argument::Bound(bound));
+        let argument = self.argument(Argument::Bound { left: x, right: y });
         if moves {
             self.argument(Argument::BoundStride(by_row));
         }
         self.push(Node::Bound { op, step: step as i32, argument, by_row: moves })
+    }
+
+    /// Whether an index is made of sizes, loop variables and constants alone.
+    fn is_small(&self, root: ScalarId) -> bool {
+        let scalars = &self.func.scalars;
+        scalars
+            .unknown(root, |_| false)
+            .into_iter()
+            .all(|id| !matches!(scalars.get(id), Scalar::Load(..) | Scalar::Local(_) | Scalar::Cast(_)))
     }
 
     fn access(&mut self, buffer: BufferId, index: ScalarId) -> Option<Access> {

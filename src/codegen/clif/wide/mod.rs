@@ -15,6 +15,9 @@ use crate::dtype::DType;
 use crate::loops::ir::BufferId;
 use cranelift_codegen::ir::{FuncRef, InstBuilder, MemFlagsData, StackSlotData, StackSlotKind, Value, types};
 
+/// Beyond every index that a loop reaches.
+const MAX_INDEX: i64 = 1 << 61;
+
 /// The arguments of a kernel's calls, on the stack.
 #[derive(Clone, Copy)]
 pub(super) struct Block {
@@ -71,7 +74,7 @@ impl FuncCx<'_, '_> {
                     self.builder.ins().imul_imm_s(elems, *element_bytes)
                 }
                 Argument::BoundStride(of) => self.poly(of)?,
-                Argument::Pointer { .. } | Argument::Bound(_) => continue,
+                Argument::Pointer { .. } | Argument::Bound { .. } => continue,
             };
             self.pass(block, first + k as i32, value);
         }
@@ -93,12 +96,23 @@ impl FuncCx<'_, '_> {
                     let place = self.place_at(*buffer, Some(index), 0)?;
                     self.builder.ins().iadd_imm_s(place.address, i64::from(place.disp))
                 }
-                Argument::Bound(at) => self.affine(at, start)?,
+                Argument::Bound { left, right } => {
+                    let sides = [self.affine(right, start)?, self.affine(left, start)?];
+                    let [right, left] = sides.map(|side| self.clamped(side));
+                    self.builder.ins().isub(right, left)
+                }
                 _ => continue,
             };
             self.pass(block, first + k as i32, value);
         }
         Ok(())
+    }
+
+    /// An index kept so near to zero that differences do not wrap.
+    fn clamped(&mut self, index: Value) -> Value {
+        let (low, high) = (self.int(-MAX_INDEX), self.int(MAX_INDEX));
+        let index = self.builder.ins().smax(index, low);
+        self.builder.ins().smin(index, high)
     }
 
     fn affine(&mut self, affine: &Affine, start: Start) -> Result<Value, CodeError> {
