@@ -215,11 +215,11 @@ pub enum Kernel {
     Gemm(Gemm),
 }
 
-/// `for i in 0..m, j in 0..n: acc = sum over p in 0..k of lhs[i, p] * rhs[p, j];`
+/// `for i in 0..m, j in 0..n: acc = sum over q in outer, p in 0..k of lhs[i, q, p] * rhs[q, p, j];`
 /// `out[i, j] = epilogue(i, j, acc)`, all f32, with fused multiply-add.
 ///
-/// The sum runs in order of `p` or, where both operands are contiguous along `p`, over lanes, in an
-/// order that depends on `k` and the strides alone.
+/// The sum runs in order of `q` and `p` or, where there is no `q` and both operands are contiguous
+/// along `p`, over lanes, in an order that depends on `k` and the strides alone.
 ///
 /// The result does not overlap the operands or what the epilogue loads.
 #[derive(Clone, Debug)]
@@ -230,6 +230,8 @@ pub struct Gemm {
     pub n: ScalarId,
     /// Contracted size.
     pub k: ScalarId,
+    /// Further contracted axes around it, slowest first: the window of a convolution.
+    pub outer: Vec<Contracted>,
     /// `lhs[i, p]` lies at `offset + i * strides.0 + p * strides.1`.
     pub lhs: Matrix,
     /// `rhs[p, j]` lies at `offset + p * strides.0 + j * strides.1`.
@@ -238,6 +240,17 @@ pub struct Gemm {
     pub out: Matrix,
     /// Applied to the accumulator.
     pub epilogue: Option<GemmEpilogue>,
+}
+
+/// A contracted axis that does not lie evenly behind the next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Contracted {
+    /// Number of points.
+    pub extent: ScalarId,
+    /// What a step adds to the left operand's offset, in elements.
+    pub lhs: ScalarId,
+    /// The same of the right operand.
+    pub rhs: ScalarId,
 }
 
 /// A strided matrix in a buffer.

@@ -143,7 +143,8 @@ impl Verifier<'_> {
             .iter()
             .all(|m| self.func.buffers[m.at.buffer.0 as usize].dtype == DType::F32);
         expect(f32s, "a product is of f32")?;
-        for root in [gemm.m, gemm.n, gemm.k] {
+        let axes = gemm.outer.iter().flat_map(|axis| [axis.extent, axis.lhs, axis.rhs]);
+        for root in [gemm.m, gemm.n, gemm.k].into_iter().chain(axes) {
             self.in_scope(root)?;
         }
         for matrix in [gemm.lhs, gemm.rhs, gemm.out] {

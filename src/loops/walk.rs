@@ -1,6 +1,6 @@
 //! Walking statements: which expressions, variables and buffers they involve.
 
-use super::ir::{BufferId, Kernel, Local, LoopVar, Matrix, Pointer, ScalarId, Stmt};
+use super::ir::{BufferId, Contracted, Kernel, Local, LoopVar, Matrix, Pointer, ScalarId, Stmt};
 use std::collections::BTreeSet;
 
 /// What a list of statements defines and writes, at any depth.
@@ -78,8 +78,9 @@ pub fn map_roots(stmt: &mut Stmt, map: &mut dyn FnMut(ScalarId) -> ScalarId) {
         }
         Stmt::Kernel(kernel) => {
             let Kernel::Gemm(gemm) = kernel.as_mut();
-            for size in [&mut gemm.m, &mut gemm.n, &mut gemm.k] {
-                *size = map(*size);
+            let axes = gemm.outer.iter_mut().flat_map(|Contracted { extent, lhs, rhs }| [extent, lhs, rhs]);
+            for id in [&mut gemm.m, &mut gemm.n, &mut gemm.k].into_iter().chain(axes) {
+                *id = map(*id);
             }
             for Matrix { at, strides } in [&mut gemm.lhs, &mut gemm.rhs, &mut gemm.out] {
                 at.offset = map(at.offset);

@@ -230,6 +230,14 @@ impl<'a> Machine<'a> {
     fn gemm(&mut self, frame: &mut Frame<'a>, gemm: &'a Gemm) -> Result<(), RunError> {
         let [m, n, k] = [gemm.m, gemm.n, gemm.k];
         let (m, n, k) = (self.int(frame, m)?, self.int(frame, n)?, self.int(frame, k)?);
+        // Where each point of the outer contracted axes lies in both operands.
+        let mut outer = vec![(0, 0)];
+        for axis in &gemm.outer {
+            let extent = self.int(frame, axis.extent)?;
+            let (lhs, rhs) = (self.int(frame, axis.lhs)?, self.int(frame, axis.rhs)?);
+            let steps = |(a, b): (i64, i64)| (0..extent).map(move |q| (a + q * lhs, b + q * rhs));
+            outer = outer.into_iter().flat_map(steps).collect();
+        }
         let mut walk = |matrix: &Matrix| -> Result<(Home, i64, i64, i64), RunError> {
             let home = frame.homes[matrix.at.buffer.0 as usize];
             let offset = self.int(frame, matrix.at.offset)?;
@@ -247,8 +255,14 @@ impl<'a> Machine<'a> {
         for i in 0..m {
             for j in 0..n {
                 let mut acc = 0f32;
-                for p in 0..k {
-                    acc = element(&self.memory, lhs, i, p)?.mul_add(element(&self.memory, rhs, p, j)?, acc);
+                for (at_lhs, at_rhs) in &outer {
+                    let moved =
+                        |(home, at, slow, fast): (Home, i64, i64, i64), by| (home, at + by, slow, fast);
+                    let (lhs, rhs) = (moved(lhs, at_lhs), moved(rhs, at_rhs));
+                    for p in 0..k {
+                        let (x, y) = (element(&self.memory, lhs, i, p)?, element(&self.memory, rhs, p, j)?);
+                        acc = x.mul_add(y, acc);
+                    }
                 }
                 let mut value = Value::F32(acc);
                 if let Some(epilogue) = &gemm.epilogue {

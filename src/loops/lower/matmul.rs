@@ -2,8 +2,9 @@
 //!
 //! Axes of one role that lie evenly behind each other in all that they walk are one axis. Of each
 //! role one axis goes to the kernel, such that the result is contiguous along the kernel's columns
-//! where possible; the others are loops. Contracted axes that do not become one axis leave the
-//! product a plain nest.
+//! where possible; the others are loops. Contracted axes that do not become one axis are loops
+//! inside the kernel, which wants one operand contiguous along its rows or columns for that; without
+//! it the product is a plain nest.
 
 use super::expr::{Env, Group};
 use super::nest::Nest;
@@ -14,7 +15,9 @@ use crate::dtype::DType;
 use crate::graph::affine::{Affine, Leaf, build};
 use crate::graph::expr::{Expr, ExprId, Exprs, Read};
 use crate::graph::ir::{Axis, MatMul, Reduce, Role, View};
-use crate::loops::ir::{Gemm, GemmEpilogue, Kernel, LoopKind, LoopVar, Matrix, Pointer, ScalarId, Stmt};
+use crate::loops::ir::{
+    Contracted, Gemm, GemmEpilogue, Kernel, LoopKind, LoopVar, Matrix, Pointer, ScalarId, Stmt,
+};
 use crate::ops::reduce::Reducer;
 use crate::ops::scalar::BinaryOp;
 
@@ -40,6 +43,8 @@ struct Split {
     m: Option<Walk>,
     n: Option<Walk>,
     k: Option<Walk>,
+    /// Contracted axes around `k`, slowest first.
+    outer: Vec<Walk>,
     loops: Vec<Walk>,
     /// Whether the right operand gives the rows.
     swapped: bool,
@@ -183,7 +188,13 @@ impl FuncCx<'_> {
         let rhs = matrix(rhs, stride(&split.k, right), stride(&split.n, right));
         let out = matrix(out, stride(&split.m, |w| &w.out), stride(&split.n, |w| &w.out));
         let (m, n, k) = (extent(&split.m), extent(&split.n), extent(&split.k));
-        Gemm { m: self.dim(&m), n: self.dim(&n), k: self.dim(&k), lhs, rhs, out, epilogue }
+        let mut contracted = |walk: &Walk| Contracted {
+            extent: self.dim(&walk.extent),
+            lhs: self.dim(left(walk)),
+            rhs: self.dim(right(walk)),
+        };
+        let outer = split.outer.iter().map(&mut contracted).collect();
+        Gemm { m: self.dim(&m), n: self.dim(&n), k: self.dim(&k), outer, lhs, rhs, out, epilogue }
     }
 
     /// The epilogue at row and column: `None` where it needs checks.
@@ -320,7 +331,7 @@ fn relocate(place: &Place, view: &View, product: &MatMul) -> Lowered<Option<(Vec
     })
 }
 
-/// Splits a product; `None` where the contracted axes do not become one.
+/// Splits a product; `None` where it is better a plain nest.
 fn split(product: &MatMul, lhs: &Operand, rhs: &Operand, out: &[Dim]) -> Lowered<Option<Split>> {
     let walk = |k: usize| Walk {
         axes: k..k + 1,
@@ -343,9 +354,7 @@ fn split(product: &MatMul, lhs: &Operand, rhs: &Operand, out: &[Dim]) -> Lowered
     };
     let real = |k: &usize| !product.contract[*k].extent.is(1);
     let mut k_walks = merge((0..product.contract.len()).filter(real).map(contracted).collect())?;
-    if k_walks.len() > 1 {
-        return Ok(None);
-    }
+    let k = k_walks.pop();
     let unit = |walks: &[Walk]| walks.iter().any(|w| w.out.is(1));
     let swapped = unit(&m_walks) && !unit(&n_walks);
     if swapped {
@@ -354,10 +363,18 @@ fn split(product: &MatMul, lhs: &Operand, rhs: &Operand, out: &[Dim]) -> Lowered
     let n = take(&mut n_walks, |w| w.out.is(1));
     let largest = m_walks.iter().filter_map(|w| w.extent.as_const()).max();
     let m = take(&mut m_walks, |w| w.extent.as_const().is_none() || w.extent.as_const() == largest);
+    let contiguous = |walk: &Option<Walk>| walk.as_ref().is_some_and(|w| w.lhs.is(1) || w.rhs.is(1));
+    if !k_walks.is_empty() && !contiguous(&m) && !contiguous(&n) {
+        return Ok(None);
+    }
     let mut loops = of_role(Role::Batch)?;
+    let lanes = |walk: &Walk| walk.lhs.is(1) && walk.rhs.is(1) && walk.out.is(1);
+    if (m.is_none() || n.is_none()) && loops.iter().any(lanes) {
+        return Ok(None);
+    }
     loops.extend(m_walks);
     loops.extend(n_walks);
-    Ok(Some(Split { m, n, k: k_walks.pop(), loops, swapped }))
+    Ok(Some(Split { m, n, k, outer: k_walks, loops, swapped }))
 }
 
 /// Takes the last walk that is preferred, else the last.

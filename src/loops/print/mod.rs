@@ -171,6 +171,11 @@ impl Printer<'_> {
 
     fn gemm(&mut self, gemm: &Gemm, depth: usize) {
         let [m, n, k] = [gemm.m, gemm.n, gemm.k].map(|id| self.names.text(id));
+        let outer: Vec<[String; 3]> = gemm
+            .outer
+            .iter()
+            .map(|axis| [axis.extent, axis.lhs, axis.rhs].map(|id| self.names.text(id)))
+            .collect();
         let matrix = |Matrix { at, strides }: &Matrix, names: &Names<'_>| {
             let (slow, fast) = (names.text(strides.0), names.text(strides.1));
             let offset = names.text(at.offset);
@@ -178,6 +183,9 @@ impl Printer<'_> {
         };
         let [lhs, rhs, out] = [&gemm.lhs, &gemm.rhs, &gemm.out].map(|x| matrix(x, &self.names));
         self.line(depth, &format!("gemm {m} x {n} x {k}: {out} = {lhs} * {rhs}"));
+        for [extent, lhs, rhs] in outer {
+            self.line(depth + 1, &format!("over {extent}: +{lhs}, +{rhs}"));
+        }
         if let Some(epilogue) = &gemm.epilogue {
             let (row, column) = (self.names.var(epilogue.row), self.names.var(epilogue.column));
             let (acc, value) = (self.names.local(epilogue.acc), self.names.text(epilogue.value));

@@ -24,7 +24,10 @@ struct Terms {
 
 /// Whether single rows of a product are best computed this way.
 pub(super) fn suits(product: &Product<'_>) -> bool {
-    product.rhs.fast.is(1) && product.out.fast.is(1) && product.n.known.is_none_or(|n| n >= MIN_COLUMNS)
+    product.outer.is_empty()
+        && product.rhs.fast.is(1)
+        && product.out.fast.is(1)
+        && product.n.known.is_none_or(|n| n >= MIN_COLUMNS)
 }
 
 impl FuncCx<'_, '_> {

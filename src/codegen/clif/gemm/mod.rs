@@ -2,7 +2,7 @@
 //!
 //! A product is brought into one of two forms, if need be by computing its transpose:
 //!
-//! - [`rows`]: the right operand is contiguous along columns. A tile of `rows x vectors`
+//! - [`mod@rows`]: the right operand is contiguous along columns. A tile of `rows x vectors`
 //!   accumulators stays in registers over the whole contraction; each step loads a vector per four
 //!   columns, spreads one element per row, and multiplies and adds. Sums run in order of `p`.
 //!   A single row of a wide product is [`mod@line`]'s.
@@ -67,10 +67,19 @@ pub(super) struct Product<'g> {
     pub m: Extent,
     pub n: Extent,
     pub k: Extent,
+    pub outer: Vec<Outer>,
     pub lhs: Operand,
     pub rhs: Operand,
     pub out: Operand,
     pub epilogue: Option<Epilogue<'g>>,
+}
+
+/// A contracted axis around `k`, with what a step moves each operand by.
+#[derive(Clone, Copy)]
+pub(super) struct Outer {
+    pub extent: Extent,
+    pub lhs: Extent,
+    pub rhs: Extent,
 }
 
 pub(super) struct Epilogue<'g> {
@@ -96,16 +105,24 @@ impl FuncCx<'_, '_> {
         let (m, n, k) = (self.extent(gemm.m)?, self.extent(gemm.n)?, self.extent(gemm.k)?);
         let (lhs, rhs) = (self.matrix(&gemm.lhs)?, self.matrix(&gemm.rhs)?);
         let out = self.matrix(&gemm.out)?;
-        let dots = lhs.fast.is(1) && rhs.slow.is(1);
+        let mut outer = Vec::with_capacity(gemm.outer.len());
+        for axis in &gemm.outer {
+            let (lhs, rhs) = (self.extent(axis.lhs)?, self.extent(axis.rhs)?);
+            outer.push(Outer { extent: self.extent(axis.extent)?, lhs, rhs });
+        }
+        let dots = outer.is_empty() && lhs.fast.is(1) && rhs.slow.is(1);
         // One column alone is a product of a row with the transpose.
         let transposed = if n.is(1) { !m.is(1) } else { !rhs.fast.is(1) && lhs.slow.is(1) };
+        if transposed {
+            outer.iter_mut().for_each(|axis| std::mem::swap(&mut axis.lhs, &mut axis.rhs));
+        }
         let (m, n, lhs, rhs, out) = if transposed {
             (n, m, rhs.transposed(), lhs.transposed(), out.transposed())
         } else {
             (m, n, lhs, rhs, out)
         };
         let epilogue = gemm.epilogue.as_ref().map(|of| self.epilogue(of, transposed));
-        let mut product = Product { m, n, k, lhs, rhs, out, epilogue };
+        let mut product = Product { m, n, k, outer, lhs, rhs, out, epilogue };
         if self.wide_product(gemm, &product)? {
             return Ok(());
         }
@@ -256,6 +273,27 @@ impl FuncCx<'_, '_> {
         self.builder.switch_to_block(exit);
         let values = ended.split_off(pointers.len());
         (ended, values)
+    }
+
+    /// The sums over `k` and the axes around it: `body` adds one term to each, at the two pointers.
+    fn contracted(
+        &mut self,
+        (outer, k): (&[Outer], Value),
+        (left, right): (Value, Value),
+        steps: (Value, Value),
+        sums: &[Value],
+        body: &mut dyn FnMut(&mut Self, &[Value], &[Value]) -> Vec<Value>,
+    ) -> Vec<Value> {
+        let Some((axis, inner)) = outer.split_first() else {
+            return self.carried(k, &[(left, steps.0), (right, steps.1)], sums, body).1;
+        };
+        let one = self.int(1);
+        let moves = (self.bytes(one, axis.lhs), self.bytes(one, axis.rhs));
+        let pointers = [(left, moves.0), (right, moves.1)];
+        self.carried(axis.extent.value, &pointers, sums, |cx, at, sums| {
+            cx.contracted((inner, k), (at[0], at[1]), steps, sums, body)
+        })
+        .1
     }
 
     /// Zero vectors or scalars.

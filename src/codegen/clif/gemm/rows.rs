@@ -55,8 +55,8 @@ impl FuncCx<'_, '_> {
         let offsets = self.walk(zero, lhs.slow, band.rows);
         let sums = self.zeros(vectors, band.rows * across);
         let ty = if vectors { types::F32X4 } else { types::F32 };
-        let pointers = [(left, steps.0), (right, steps.1)];
-        let (_, sums) = self.carried(product.k.value, &pointers, &sums, |cx, at, sums| {
+        let contracted = (product.outer.as_slice(), product.k.value);
+        let sums = self.contracted(contracted, (left, right), steps, &sums, &mut |cx, at, sums| {
             let columns: Vec<Value> = (0..across)
                 .map(|v| cx.builder.ins().load(ty, rhs.flags(!vectors), at[1], 16 * v as i32))
                 .collect();

@@ -95,7 +95,7 @@ fn run(case: Case) {
     };
     let epilogue = value.map(|value| GemmEpilogue { row, column, acc, value });
     let [lhs, rhs, out] = matrices;
-    let gemm = Gemm { m: sizes[0], n: sizes[1], k: sizes[2], lhs, rhs, out, epilogue };
+    let gemm = Gemm { m: sizes[0], n: sizes[1], k: sizes[2], outer: Vec::new(), lhs, rhs, out, epilogue };
     let inputs = [noise(a.2, 1), noise(b.2, 2), noise(n, 3)];
     let tensors = inputs.clone().map(|v| Tensor::new([v.len()], v).unwrap());
     let mut given: Vec<(&str, &Tensor)> = ["lhs", "rhs", "bias"].into_iter().zip(&tensors).collect();

@@ -63,7 +63,7 @@ fn speed_of_products() {
         let by = if transposed { (1, k) } else { (n, 1) };
         let (lhs, rhs, out) = (matrix(lhs, (k, 1)), matrix(rhs, by), matrix(out, (n, 1)));
         let [m_id, n_id, k_id] = [m, n, k].map(|size| kit.int(size as i64));
-        let gemm = Gemm { m: m_id, n: n_id, k: k_id, lhs, rhs, out, epilogue: None };
+        let gemm = Gemm { m: m_id, n: n_id, k: k_id, outer: Vec::new(), lhs, rhs, out, epilogue: None };
         let tensors = [noise(m * k, 1), noise(k * n, 2)].map(|v| Tensor::new([v.len()], v).unwrap());
         let mut rates = String::new();
         for (kernels, model) in all(kit, vec![Stmt::Kernel(Box::new(Kernel::Gemm(gemm)))]) {
