@@ -17,7 +17,7 @@ const MEMORY: usize = 576 + 24 + 64;
 const MEMORY_OF_LONG: usize = MEMORY + 448;
 
 /// Release builds take a tenth of a second at most; the rest is for debug builds and busy machines.
-const TIME: Duration = if cfg!(debug_assertions) { Duration::from_secs(10) } else { Duration::from_secs(1) };
+const TIME: Duration = if cfg!(debug_assertions) { Duration::from_secs(40) } else { Duration::from_secs(5) };
 
 /// What a bomb comes to.
 #[derive(Clone, Copy, Debug)]
