@@ -1,5 +1,6 @@
 //! The data structures of the graph. Their meaning is in the module docs of [`super`].
 
+use super::affine::{Affine, Leaf};
 use super::expr::{ExprId, Exprs, VarId};
 use crate::dim::{Dim, Symbol};
 use crate::dtype::DType;
@@ -473,6 +474,16 @@ impl Index {
     pub fn extents(&self) -> Vec<Dim> {
         let reduce = self.reduce.iter().flat_map(|r| &r.axes);
         self.iterate.iter().chain(reduce).map(|axis| axis.extent.clone()).collect()
+    }
+
+    /// The indices of a form that have more than one point: of the result, and bound ones.
+    pub fn walked(&self, form: &Affine) -> (Vec<usize>, Vec<usize>) {
+        let extents = self.extents();
+        let used = form.terms.keys().filter_map(|leaf| match leaf {
+            Leaf::Index(k) => Some(*k as usize),
+            _ => None,
+        });
+        used.filter(|k| !extents[*k].is(1)).partition(|k| *k < self.iterate.len())
     }
 
     /// The element type of the result.

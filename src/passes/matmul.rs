@@ -34,14 +34,13 @@ pub fn recognise_products(program: &mut Program) -> Changed {
 
 fn recognise(graph: &Graph, id: NodeIndex, vars: &Vars) -> Option<(MatMul, Vec<Value>)> {
     let Op::Index(index) = &graph.node(id).op else { return None };
-    let reduce = index.reduce.as_ref()?;
-    let plain = index.guard.is_none() && reduce.filter.is_none() && reduce.otherwise.is_none();
-    if !plain || reduce.reducer != Reducer::Sum || index.result_dtype() != DType::F32 {
-        return None;
-    }
+    let reduce = index.reduce.as_ref().filter(|_| is_plain_sum(index))?;
     let operands = graph.operands(id);
     let ranges = Ranges { indices: index.extents(), vars: vars.clone() };
     let (reads, scales) = factors(index)?;
+    if reads.iter().any(|read| read.otherwise.is_some()) {
+        return None;
+    }
     let view = |read: &Read| view(graph, index, read, operands[read.port as usize], &ranges);
     let (mut left, mut right) = (&reads[0], &reads[1]);
     let (mut left_view, mut right_view) = (view(left)?, view(right)?);
@@ -63,15 +62,22 @@ fn recognise(graph: &Graph, id: NodeIndex, vars: &Vars) -> Option<(MatMul, Vec<V
     Some((product, all))
 }
 
+/// Whether an op is a sum of f32 without conditions.
+pub(super) fn is_plain_sum(index: &Index) -> bool {
+    let Some(reduce) = &index.reduce else { return false };
+    let plain = index.guard.is_none() && reduce.filter.is_none() && reduce.otherwise.is_none();
+    plain && reduce.reducer == Reducer::Sum && index.result_dtype() == DType::F32
+}
+
 /// The two reads under the sum, and the factors that do not depend on a contracted axis.
-fn factors(index: &Index) -> Option<([Read; 2], Vec<ExprId>)> {
+pub(super) fn factors(index: &Index) -> Option<([Read; 2], Vec<ExprId>)> {
     let mut pending = vec![index.body];
     let (mut reads, mut scales) = (Vec::new(), Vec::new());
     while let Some(id) = pending.pop() {
         match index.exprs.get(id) {
             Expr::Binary(BinaryOp::Mul, a, b) => pending.extend([*b, *a]),
             _ if !depends_on_reduction(index, id) => scales.push(id),
-            Expr::Read(read) if read.otherwise.is_none() => reads.push(read.clone()),
+            Expr::Read(read) => reads.push(read.clone()),
             _ => return None,
         }
     }

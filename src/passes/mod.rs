@@ -13,8 +13,10 @@ pub mod fold_scales;
 pub mod fuse;
 pub mod hoist;
 pub mod inline;
+pub mod layout;
 pub mod matmul;
 pub mod pack;
+pub mod pad;
 pub mod regions;
 pub mod segment;
 pub mod simplify;
@@ -86,9 +88,19 @@ pub const PIPELINE: &[Pass] = &[
         run: fold_scales::fold_scales,
     },
     Pass {
+        name: "choose-layouts",
+        purpose: "orders the axes of what users do not see so that windows read contiguous channels",
+        run: layout::choose_layouts,
+    },
+    Pass {
         name: "recognise-segments",
         purpose: "turns reductions under an equality with a computed key into one pass",
         run: segment::recognise_segments,
+    },
+    Pass {
+        name: "pad-windows",
+        purpose: "copies what the windows of convolutions reach into with its border of zeros",
+        run: pad::pad_windows,
     },
     Pass {
         name: "recognise-products",

@@ -103,17 +103,21 @@ fn pack_recur(
     changed
 }
 
-/// The packed form of the right operand; `None` where its N axes are contiguous already, or
-/// where its elements cannot be told from strides.
+/// The packed form of the right operand; `None` where the axis that lanes run along is contiguous
+/// already, or where its elements cannot be told from strides.
 fn pack_right(product: &MatMul, ty: &TensorType, span: Span) -> Option<Packed> {
-    let n_axes: Vec<usize> = (0..product.iterate.len()).filter(|k| product.roles[*k] == Role::N).collect();
     let real = |k: &usize| !product.iterate[*k].extent.is(1);
+    let of_role = |role: Role| (0..product.iterate.len()).filter(move |k| product.roles[*k] == role);
+    let mut n_axes: Vec<usize> = of_role(Role::N).collect();
+    if !n_axes.iter().any(real) {
+        // A product for each element of an axis that is contiguous on the left: lanes run along it.
+        n_axes.extend(of_role(Role::Batch).filter(|k| real(k) && product.lhs.iterate[*k].is(1)));
+    }
     let contiguous = n_axes.iter().filter(|k| real(k)).any(|k| product.rhs.iterate[*k].is(1));
     if contiguous || !n_axes.iter().any(real) || !product.rhs.vars.is_empty() {
         return None;
     }
-    let batch = (0..product.iterate.len())
-        .filter(|k| product.roles[*k] == Role::Batch && !product.rhs.iterate[*k].is(0));
+    let batch = of_role(Role::Batch).filter(|k| !n_axes.contains(k) && !product.rhs.iterate[*k].is(0));
     let order: Vec<(bool, usize)> = batch
         .map(|k| (false, k))
         .chain((0..product.contract.len()).map(|k| (true, k)))

@@ -13,3 +13,4 @@ mod recurrences;
 mod scales;
 mod size;
 mod weights;
+mod windows;

@@ -172,11 +172,17 @@ impl FuncCx<'_> {
             reduce: &reduced,
             reorder: combiner(reduce.reducer).is_some(),
             across: nest.guard.is_none() && reduce.otherwise.is_none(),
+            plain: reduce.filter.is_none() && self.cannot_fail(env, &[nest.body]),
         };
         match self.form(env, &candidate) {
             Form::Local(order) => {
                 env.order = iterate.iter().chain(&order).copied().collect();
                 let body = self.local_form(nest, reduce, env, vars, target, &order)?;
+                Ok(self.wrap(&iterate, env, vars, body))
+            }
+            Form::Unrolled(order) => {
+                env.order = iterate.iter().chain(&order).copied().collect();
+                let body = self.unrolled_form(nest, reduce, env, target, &order)?;
                 Ok(self.wrap(&iterate, env, vars, body))
             }
             Form::Across(order, lane) => {
@@ -384,6 +390,38 @@ impl FuncCx<'_> {
         let env =
             Env { exprs: &finish.exprs, accumulator: Some(acc), known: Vec::new(), ..env.of_first(count) };
         Ok(self.eval(&env, &[finish.body])?.checked(out))
+    }
+
+    /// One result point: all terms, first to last.
+    fn unrolled_form(
+        &mut self,
+        nest: &Nest<'_>,
+        reduce: &Reduce,
+        env: &mut Env<'_>,
+        target: &Target,
+        order: &[usize],
+    ) -> Lowered<Vec<Stmt>> {
+        let op = combiner(reduce.reducer).expect("invariant: positions are reduced locally");
+        let extents: Vec<i64> = order.iter().map(|k| env.extents[*k].as_const().unwrap_or(1)).collect();
+        let mut body = Vec::new();
+        let mut sum = None;
+        for point in 0..extents.iter().product() {
+            let mut rest = point;
+            for (k, extent) in order.iter().zip(&extents).rev() {
+                env.index[*k] = self.int(rest % extent);
+                rest /= extent;
+            }
+            let term = self.eval(env, &[nest.body])?.checked(&mut body);
+            sum = Some(match sum {
+                Some(sum) => self.binary(op, sum, term),
+                None => term,
+            });
+        }
+        let sum = sum.expect("invariant: there is a term");
+        let value = self.finished(nest, env, sum, &mut body)?;
+        let index = self.target_index(env, target);
+        body.push(Stmt::Store { buffer: target.buffer, index, value });
+        Ok(body)
     }
 
     /// All points of the lane axis: accumulation is in the result.

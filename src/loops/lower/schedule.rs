@@ -1,9 +1,10 @@
 //! Which loop runs where: what may run in lanes, and how a reduction is nested.
 //!
-//! A reduction has two forms. *Local*: for each result point a local accumulates, and the
+//! A reduction has three forms. *Local*: for each result point a local accumulates, and the
 //! innermost loop is a reduced axis; it runs in lanes if all reads step by one along it. *Across*:
 //! the fastest result axis is innermost, accumulation is in the result itself, and the reduced
-//! axes run outside it; this is the form of sums over a slow axis and of short filters.
+//! axes run outside it; this is the form of sums over a slow axis and of short filters. *Unrolled*: the
+//! same with all terms in one expression, where they are few; this is the form of windows.
 
 use super::FuncCx;
 use super::expr::Env;
@@ -18,6 +19,8 @@ use std::collections::{BTreeMap, BTreeSet};
 const SHORT_AXIS: i64 = 32;
 /// A result axis shorter than this is not worth lanes.
 const TINY_AXIS: i64 = 4;
+/// The most terms that are written out.
+const UNROLLED_TERMS: i64 = 27;
 /// Loop nests of known size below this many points are not worth threads.
 pub(super) const SMALL_NEST_POINTS: i64 = 1 << 15;
 
@@ -44,6 +47,8 @@ pub(super) enum Form {
     Local(Vec<usize>),
     /// Reduced axes, outermost first, and the result axis inside them.
     Across(Vec<usize>, usize),
+    /// Reduced axes, outermost first, that have few points together.
+    Unrolled(Vec<usize>),
 }
 
 /// What decides the form of a reduction.
@@ -58,6 +63,8 @@ pub(super) struct Candidate<'a> {
     pub reorder: bool,
     /// Whether the result may hold partial values.
     pub across: bool,
+    /// Whether every term counts and none needs a check.
+    pub plain: bool,
 }
 
 impl FuncCx<'_> {
@@ -85,6 +92,7 @@ impl FuncCx<'_> {
         });
         match (across, in_lanes) {
             (Some(_), true) if order.last().is_some_and(|k| long(*k)) => Form::Local(order),
+            (Some(_), _) if candidate.plain && few(env, &order) => Form::Unrolled(order),
             (Some(v), _) => Form::Across(order, v),
             (None, _) => Form::Local(order),
         }
@@ -143,6 +151,12 @@ impl FuncCx<'_> {
         }
         steps[&root]
     }
+}
+
+/// Whether axes have so few points that all terms can be written out.
+fn few(env: &Env<'_>, axes: &[usize]) -> bool {
+    let points = Dim::product(axes.iter().map(|k| &env.extents[*k]));
+    points.is_ok_and(|points| points.as_const().is_some_and(|points| (2..=UNROLLED_TERMS).contains(&points)))
 }
 
 /// How the reads of a body step along an axis: by one somewhere and nowhere else by more, not at

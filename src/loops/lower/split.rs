@@ -4,6 +4,9 @@
 //! before, inside and after the range where the comparisons hold. In each they are known, so the
 //! predicates are gone and the loops run in lanes. Only comparisons between what steps by one and
 //! what stands still are taken, with one lower and one upper threshold at most.
+//!
+//! A predicate that the index does not enter becomes a branch around the loop where lanes become
+//! possible by that: the rows of a border are copied without a look at each element.
 
 use super::FuncCx;
 use super::schedule::Step;
@@ -12,6 +15,9 @@ use crate::loops::ir::{LoopKind, LoopVar, Scalar, ScalarId, Stmt};
 use crate::loops::walk::{map_roots, roots};
 use crate::ops::scalar::{BinaryOp, UnaryOp};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// Predicates that a loop is put into branches of, at most.
+const UNSWITCHED: usize = 2;
 
 /// The comparisons that decide one end of the range.
 #[derive(Default)]
@@ -25,12 +31,39 @@ struct End {
 impl FuncCx<'_> {
     /// The loop `for var in 0..extent`, in lanes, split where that makes lanes possible.
     pub(super) fn innermost(&mut self, var: LoopVar, extent: ScalarId, body: Vec<Stmt>) -> Vec<Stmt> {
-        let reverse = false;
         if let Some(split) = self.split(var, extent, &body) {
             return split;
         }
-        let kind = if self.in_lanes(&body, var) { LoopKind::Vector } else { LoopKind::Serial };
-        vec![Stmt::For { var, extent, reverse, kind, body }]
+        self.unswitched(var, extent, body, UNSWITCHED)
+    }
+
+    /// The loop in lanes if that can be, if need be behind branches on up to `depth` predicates.
+    fn unswitched(&mut self, var: LoopVar, extent: ScalarId, body: Vec<Stmt>, depth: usize) -> Vec<Stmt> {
+        let whole = |kind, body| vec![Stmt::For { var, extent, reverse: false, kind, body }];
+        if self.in_lanes(&body, var) {
+            return whole(LoopKind::Vector, body);
+        }
+        let condition = if depth == 0 { None } else { self.standing(&body, var) };
+        let Some(condition) = condition else { return whole(LoopKind::Serial, body) };
+        let zero = self.int(0);
+        let [then, otherwise] = [true, false].map(|holds| {
+            let part = self.part(var, zero, &body, &BTreeMap::from([(condition, holds)]));
+            self.unswitched(var, extent, part, depth - 1)
+        });
+        if !then.iter().chain(&otherwise).any(holds_lanes) {
+            return whole(LoopKind::Serial, body);
+        }
+        vec![Stmt::If { condition, then, otherwise }]
+    }
+
+    /// A predicate of a load that stays the same along a loop.
+    fn standing(&self, body: &[Stmt], var: LoopVar) -> Option<ScalarId> {
+        let scalars = &self.func.scalars;
+        body.iter().flat_map(roots).flat_map(|root| scalars.unknown(root, |_| false)).find_map(|id| {
+            let Scalar::Load(_, index) = scalars.get(id) else { return None };
+            let Scalar::Select(condition, ..) = scalars.get(*index) else { return None };
+            (self.step(*condition, var) == Step::Zero).then_some(*condition)
+        })
     }
 
     fn split(&mut self, var: LoopVar, extent: ScalarId, body: &[Stmt]) -> Option<Vec<Stmt>> {
@@ -69,11 +102,9 @@ impl FuncCx<'_> {
                 continue;
             }
             let part = self.part(var, from, body, &known);
-            let kind = if self.in_lanes(&part, var) { LoopKind::Vector } else { LoopKind::Serial };
-            out.push(Stmt::For { var, extent: count, reverse: false, kind, body: part });
+            out.extend(self.unswitched(var, count, part, UNSWITCHED));
         }
-        let lanes = |s: &Stmt| matches!(s, Stmt::For { kind: LoopKind::Vector, .. });
-        out.iter().any(lanes).then_some(out)
+        out.iter().any(holds_lanes).then_some(out)
     }
 
     /// A local for what is more than a leaf.
@@ -237,5 +268,13 @@ fn mirrored(op: BinaryOp) -> BinaryOp {
         BinaryOp::Gt => BinaryOp::Lt,
         BinaryOp::Ge => BinaryOp::Le,
         other => other,
+    }
+}
+
+fn holds_lanes(stmt: &Stmt) -> bool {
+    match stmt {
+        Stmt::For { kind, .. } => *kind == LoopKind::Vector,
+        Stmt::If { then, otherwise, .. } => then.iter().chain(otherwise).any(holds_lanes),
+        _ => false,
     }
 }
