@@ -34,8 +34,12 @@ pub(crate) mod slot {
     pub(crate) const OUT_ROW: i32 = 8;
     /// Columns: of the last vector of a strip, or of all.
     pub(crate) const COLUMNS: i32 = 9;
+    /// Of each contracted axis around the terms, slowest first: its points, and the bytes that the left
+    /// and the right operand move by once all inside it has been passed.
+    pub(crate) const OUTER: i32 = 10;
+    pub(crate) const OUTER_SLOTS: i32 = 3;
     /// The first argument of the epilogue's body.
-    pub(crate) const BODY: i32 = 10;
+    pub(crate) const BODY: i32 = OUTER + OUTER_SLOTS * super::MAX_OUTER as i32;
 }
 
 /// What is done with an accumulator before it is stored.
@@ -55,9 +59,13 @@ pub(crate) struct Tile {
     pub masked: bool,
     /// Whether the left operand is contiguous along the contracted axis.
     pub unit: bool,
+    /// Contracted axes around it.
+    pub outer: usize,
     pub tail: Option<Tail>,
 }
 
+/// Contracted axes around the terms that a kernel has room for.
+pub(crate) const MAX_OUTER: usize = 3;
 /// Steps of the contraction per turn of the main loop.
 const UNROLLED: i32 = 4;
 /// Rows that one base register reaches with the stride and its triple.
@@ -90,6 +98,12 @@ pub(crate) fn tallest(isa: Isa) -> usize {
     }
 }
 
+/// Where a tile is in the operands.
+struct Pointers {
+    lhs: Vec<Reg>,
+    rhs: Reg,
+}
+
 impl Tile {
     /// The machine code.
     pub(super) fn assemble(&self, isa: Isa) -> Result<Vec<u8>, AssembleError> {
@@ -120,7 +134,6 @@ impl Tile {
 
     /// The accumulators of a tile whose first row is at `lhs`, row by row.
     fn sums(&self, b: &mut Builder, args: Reg, lhs: Reg, mask: Option<Reg>) -> Vec<Reg> {
-        let terms = b.load_int(Mem::at(args, 8 * slot::TERMS));
         let rhs = b.load_int(Mem::at(args, 8 * slot::RHS));
         let rhs_row = b.load_int(Mem::at(args, 8 * slot::RHS_ROW));
         let stride = b.load_int(Mem::at(args, 8 * slot::LHS_ROW));
@@ -145,9 +158,35 @@ impl Tile {
                 bases.iter().for_each(|base| b.update_int(Op::AddInt, *base, Operand::Imm(4 * steps)));
             }
         };
-        b.repeat(terms, UNROLLED, |b| turn(b, UNROLLED));
-        b.repeat(terms, 1, |b| turn(b, 1));
+        let pointers = Pointers { lhs: bases.clone(), rhs };
+        self.around(b, args, 0, &pointers, &|b| {
+            let terms = b.load_int(Mem::at(args, 8 * slot::TERMS));
+            b.repeat(terms, UNROLLED, |b| turn(b, UNROLLED));
+            b.repeat(terms, 1, |b| turn(b, 1));
+        });
         sums
+    }
+
+    /// The loops over the outer contracted axes from `axis` on, around `inner`.
+    fn around(
+        &self,
+        b: &mut Builder,
+        args: Reg,
+        axis: usize,
+        pointers: &Pointers,
+        inner: &dyn Fn(&mut Builder),
+    ) {
+        if axis == self.outer {
+            return inner(b);
+        }
+        let first = slot::OUTER + slot::OUTER_SLOTS * axis as i32;
+        let points = b.load_int(Mem::at(args, 8 * first));
+        b.repeat(points, 1, |b| {
+            self.around(b, args, axis + 1, pointers, inner);
+            let [left, right] = [1, 2].map(|k| b.load_int(Mem::at(args, 8 * (first + k))));
+            pointers.lhs.iter().for_each(|base| b.update_int(Op::AddInt, *base, left));
+            b.update_int(Op::AddInt, pointers.rhs, right);
+        });
     }
 
     /// One step of the contraction.

@@ -4,7 +4,7 @@ use super::{Kit, noise};
 use crate::codegen::target::Kernels;
 use crate::dim::Dim;
 use crate::dtype::DType;
-use crate::loops::ir::{Gemm, GemmEpilogue, Kernel, Matrix, Pointer, ScalarId, Stmt};
+use crate::loops::ir::{Contracted, Gemm, GemmEpilogue, Kernel, Matrix, Pointer, ScalarId, Stmt};
 use crate::ops::scalar::{BinaryOp, UnaryOp};
 use crate::tensor::Tensor;
 
@@ -45,7 +45,12 @@ struct Case {
     tail: Tail,
     /// Sizes and strides as free dimensions.
     free: bool,
+    /// Whether the contracted axis, of a multiple of six, comes as three axes.
+    split: bool,
 }
+
+/// Points of the two outer ones.
+const SPLIT: [usize; 2] = [2, 3];
 
 fn run(case: Case) {
     let (m, n, k) = case.size;
@@ -58,7 +63,8 @@ fn run(case: Case) {
     let bias = kit.input("bias", DType::F32, vec![Dim::from(n as i64)]);
     let mut sizes: Vec<ScalarId> = Vec::new();
     let mut fed = Vec::new();
-    for (name, size) in [("m", m), ("n", n), ("k", k)] {
+    let inner = if case.split { k / (SPLIT[0] * SPLIT[1]) } else { k };
+    for (name, size) in [("m", m), ("n", n), ("k", inner)] {
         sizes.push(if case.free {
             let dim = kit.symbol(name);
             kit.input(name, DType::Bool, vec![dim.clone()]);
@@ -95,7 +101,14 @@ fn run(case: Case) {
     };
     let epilogue = value.map(|value| GemmEpilogue { row, column, acc, value });
     let [lhs, rhs, out] = matrices;
-    let gemm = Gemm { m: sizes[0], n: sizes[1], k: sizes[2], outer: Vec::new(), lhs, rhs, out, epilogue };
+    let steps = if case.split { vec![SPLIT[1] * inner, inner] } else { Vec::new() };
+    let outer = SPLIT.into_iter().zip(steps).map(|(points, step)| Contracted {
+        extent: kit.int(points as i64),
+        lhs: kit.int((step * a.1) as i64),
+        rhs: kit.int((step * b.0) as i64),
+    });
+    let outer = outer.collect();
+    let gemm = Gemm { m: sizes[0], n: sizes[1], k: sizes[2], outer, lhs, rhs, out, epilogue };
     let inputs = [noise(a.2, 1), noise(b.2, 2), noise(n, 3)];
     let tensors = inputs.clone().map(|v| Tensor::new([v.len()], v).unwrap());
     let mut given: Vec<(&str, &Tensor)> = ["lhs", "rhs", "bias"].into_iter().zip(&tensors).collect();
@@ -156,6 +169,7 @@ fn every_layout_of_odd_sizes_is_right() {
                         layouts: (lhs, rhs, out),
                         tail,
                         free: (at + rhs as usize).is_multiple_of(2),
+                        split: size.2.is_multiple_of(6),
                     });
                 }
             }
@@ -172,7 +186,7 @@ fn sizes_around_wide_tiles_are_right() {
                 let tail = [Tail::None, Tail::Light, Tail::Heavy][(m + n + k) % 3];
                 let lhs = if (m + k).is_multiple_of(4) { Layout::Columns } else { Layout::Rows };
                 let layouts = (lhs, Layout::Rows, Layout::Rows);
-                run(Case { size: (m, n, k), layouts, tail, free: (n + k).is_multiple_of(2) });
+                run(Case { size: (m, n, k), layouts, tail, free: (n + k).is_multiple_of(2), split: false });
             }
         }
     }
@@ -186,7 +200,35 @@ fn sizes_around_the_tiles_are_right() {
                 for rhs in [Layout::Rows, Layout::Columns] {
                     let tail = if (m + n).is_multiple_of(2) { Tail::Light } else { Tail::Heavy };
                     let layouts = (Layout::Rows, rhs, Layout::Rows);
-                    run(Case { size: (m, n, k), layouts, tail, free: (m + n + k).is_multiple_of(3) });
+                    run(Case {
+                        size: (m, n, k),
+                        layouts,
+                        tail,
+                        free: (m + n + k).is_multiple_of(3),
+                        split: false,
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// Windows: axes around the contracted one that do not lie evenly with it.
+#[test]
+fn contracted_axes_around_others_are_right() {
+    for m in [1usize, 2, 6, 14, 17] {
+        for n in [1usize, 8, 17, 40] {
+            for k in [0usize, 6, 30] {
+                for lhs in [Layout::Rows, Layout::Columns] {
+                    let tail = [Tail::None, Tail::Light, Tail::Heavy][(m + n + k) % 3];
+                    let layouts = (lhs, Layout::Rows, Layout::Rows);
+                    run(Case {
+                        size: (m, n, k),
+                        layouts,
+                        tail,
+                        free: (m + n).is_multiple_of(2),
+                        split: true,
+                    });
                 }
             }
         }

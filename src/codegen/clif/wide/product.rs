@@ -17,7 +17,7 @@ use super::super::super::vector::Isa;
 use super::super::super::vector::body::{Argument, Extraction};
 use super::super::super::vector::kernels::Shape;
 use super::super::super::vector::line::Line;
-use super::super::super::vector::tile::{Tail, Tile, slot, tallest, widest};
+use super::super::super::vector::tile::{MAX_OUTER, Tail, Tile, slot, tallest, widest};
 use super::super::function::FuncCx;
 use super::super::gemm::{Extent, Product};
 use super::{Block, Start};
@@ -68,7 +68,8 @@ impl FuncCx<'_, '_> {
         product: &Product<'_>,
     ) -> Result<bool, CodeError> {
         let Some(isa) = self.kernels.isa() else { return Ok(false) };
-        if !product.rhs.fast.is(1) || !product.out.fast.is(1) || product.n.is(1) {
+        let contiguous = product.rhs.fast.is(1) && product.out.fast.is(1);
+        if !contiguous || product.n.is(1) || product.outer.len() > MAX_OUTER {
             return Ok(false);
         }
         if product.m.known.is_some_and(|m| m <= 0) || product.n.known.is_some_and(|n| n <= 0) {
@@ -112,7 +113,7 @@ impl FuncCx<'_, '_> {
     }
 
     fn fixed_arguments(&mut self, plan: &Plan<'_, '_>) -> Result<(), CodeError> {
-        let Product { lhs, rhs, out, k, .. } = *plan.product;
+        let Product { ref outer, lhs, rhs, out, k, .. } = *plan.product;
         let one = self.int(1);
         let zero = self.int(0);
         // A negative size has no terms.
@@ -127,6 +128,20 @@ impl FuncCx<'_, '_> {
         for (slot, stride) in strides {
             let bytes = self.bytes(one, stride);
             self.pass(plan.block, slot, bytes);
+        }
+        // What all inside an axis moves by, which a step of the axis takes back.
+        let (left, right) = (self.bytes(terms, lhs.fast), self.bytes(terms, rhs.slow));
+        let mut inside = [left, right];
+        for (k, axis) in outer.iter().enumerate().rev() {
+            let points = self.builder.ins().smax(axis.extent.value, zero);
+            let first = slot::OUTER + slot::OUTER_SLOTS * k as i32;
+            self.pass(plan.block, first, points);
+            for (side, stride) in [axis.lhs, axis.rhs].into_iter().enumerate() {
+                let step = self.bytes(one, stride);
+                let back = self.builder.ins().isub(step, inside[side]);
+                self.pass(plan.block, first + 1 + side as i32, back);
+                inside[side] = self.builder.ins().imul(points, step);
+            }
         }
         self.pass_fixed(plan.block, slot::BODY, &plan.arguments)
     }
@@ -167,7 +182,7 @@ impl FuncCx<'_, '_> {
         let lanes = plan.isa.lanes() as i64;
         let n = plan.product.n;
         let in_order = n.known.is_none_or(|n| n > MAX_STRIP_VECTORS * lanes);
-        if band.rows == 1 && in_order && self.wide_lines(plan, band)? {
+        if band.rows == 1 && in_order && plan.product.outer.is_empty() && self.wide_lines(plan, band)? {
             return Ok(());
         }
         let panel = self.panel_tiles(plan, band);
@@ -224,6 +239,7 @@ impl FuncCx<'_, '_> {
                 vectors: strip.vectors,
                 masked: strip.partial.is_some(),
                 unit: lhs.fast.is(1),
+                outer: plan.product.outer.len(),
                 tail: plan.tail.clone(),
             };
             let Some(kernel) = self.kernel(Shape::Tile(tile), Some(plan.out))? else {
