@@ -65,6 +65,6 @@ fn a_long_recurrence_is_as_short_as_a_short_one() {
         let program = optimised(text, &[("B", 5), ("T", steps)]);
         (nodes(&program), instructions(&program))
     };
-    // Multiples of the vectors, so that neither has a remainder to do.
-    assert_eq!(of(16), of(1600));
+    // Multiples of the vectors and of the rows of all tiles, so that neither has a remainder to do.
+    assert_eq!(of(42), of(4200));
 }

@@ -1,6 +1,6 @@
 //! Wide leaf kernels: machine code for what Cranelift's vectors of 128 bits are too narrow for.
 //!
-//! Takes descriptions of kernels: the shape of a product's tile ([`tile`], [`line`]) or the body
+//! Takes descriptions of kernels: the shape of a product's tile ([`tile`], [`mod@line`]) or the body
 //! of a loop ([`lanes`], [`mod@body`]). Gives functions of one pointer, to an array of 64-bit arguments, in the
 //! System V convention; [`kernels`] defines each of them once in a module of Cranelift's, which
 //! calls them. They call nothing, hold their constants, and refer to themselves only.
