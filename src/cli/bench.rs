@@ -32,12 +32,12 @@ use std::time::Instant;
 
 /// Threads that a call uses.
 const THREADS: usize = 1;
-/// The share of a round that warms up.
+/// The share of a round that warms up; a call that takes longer needs none.
 const WARM_UP: f64 = 0.2;
 /// Calls that warm up at most.
 const MAX_WARM_UP: u32 = 20;
-/// Calls that are timed, however long they take, unless `--runs` says otherwise.
-const MIN_RUNS: usize = 3;
+/// Calls that are timed, however long they take: of the one round, and of one of many.
+const MIN_RUNS: (usize, usize) = (3, 1);
 /// Calls that are timed at most, so that a round of a tiny model stays a short line.
 const MAX_RUNS: usize = 10_000;
 
@@ -58,7 +58,7 @@ pub fn bench(args: &BenchArgs) -> Result<ExitCode, Error> {
     }
     let views: Vec<(&str, TensorView<'_>)> =
         signature.inputs.iter().map(|port| (port.name.as_str(), inputs[&port.name].view())).collect();
-    let round = Round { model: &bound.model, views: &views, args };
+    let round = Round { model: &bound.model, views: &views, args, first_call_seconds: call_seconds };
     let amounts = cost.and_then(|cost| Amounts::of(&cost, &env));
     let ready = Ready { args, bound: &bound, mapped: mapped.as_ref(), made_up: &made_up, amounts };
     let ready = ready.json(&unit, read_seconds, call_seconds);
@@ -138,38 +138,51 @@ struct Round<'a> {
     model: &'a Model,
     views: &'a [(&'a str, TensorView<'a>)],
     args: &'a BenchArgs,
+    first_call_seconds: f64,
 }
 
 impl Round<'_> {
     /// Seconds of each call, in order. Outputs are made anew and freed within the time.
     fn measure(&self, unit: &Unit) -> Result<Vec<f64>, Error> {
-        let call = || -> Result<f64, Error> {
+        let mut call = || -> Result<f64, Error> {
             let started = Instant::now();
             let outputs = self.model.call(self.views.iter().copied());
             drop(outputs.map_err(|e| at(unit, e.to_diagnostic()))?);
             Ok(started.elapsed().as_secs_f64())
         };
-        let started = Instant::now();
-        let warm_up_calls = self.args.runs.map_or(MAX_WARM_UP, |runs| runs.min(MAX_WARM_UP));
-        for _ in 0..warm_up_calls {
-            call()?;
-            if self.args.runs.is_none() && started.elapsed().as_secs_f64() >= WARM_UP * self.args.seconds {
-                break;
-            }
-        }
+        self.warm_up(&mut call)?;
+        let (alone, one_of_many) = MIN_RUNS;
+        let min_runs = if self.args.on_request { one_of_many } else { alone };
         let started = Instant::now();
         let mut seconds = Vec::new();
         let goes_on = |done: usize| match self.args.runs {
             Some(runs) => done < runs as usize,
             None => {
                 let within = started.elapsed().as_secs_f64() < self.args.seconds;
-                done < MIN_RUNS || (within && done < MAX_RUNS)
+                done < min_runs || (within && done < MAX_RUNS)
             }
         };
         while goes_on(seconds.len()) {
             seconds.push(call()?);
         }
         Ok(seconds)
+    }
+
+    fn warm_up(&self, call: &mut dyn FnMut() -> Result<f64, Error>) -> Result<(), Error> {
+        if let Some(runs) = self.args.runs {
+            return (0..runs.min(MAX_WARM_UP)).try_for_each(|_| call().map(drop));
+        }
+        let limit = WARM_UP * self.args.seconds;
+        let started = Instant::now();
+        let mut calls = 0;
+        while self.first_call_seconds < limit
+            && calls < MAX_WARM_UP
+            && started.elapsed().as_secs_f64() < limit
+        {
+            call()?;
+            calls += 1;
+        }
+        Ok(())
     }
 
     /// Measures a round for every line `go`, until the input ends.
