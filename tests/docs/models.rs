@@ -212,3 +212,19 @@ fn numbers_are_written_for_people() {
         ["999", "1.04 k", "38.6 k", "22.4 G"]
     );
 }
+
+/// What `bench/run.py` compiles, which continuous integration does not run.
+#[test]
+fn the_models_of_the_benchmark_compile() {
+    let mut compiled = 0;
+    for path in files("bench/models", ".mdl") {
+        let text = std::fs::read_to_string(root().join(&path)).unwrap();
+        for (model, _) in models(&text) {
+            let mut unit = elaborated(&path, &model, "").unwrap_or_else(|error| panic!("{error}"));
+            unit.optimise(None).unwrap();
+            unit.lower().unwrap();
+            compiled += 1;
+        }
+    }
+    assert!(compiled >= 20, "{compiled} models");
+}
