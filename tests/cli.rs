@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use assert_cmd::Command;
+use mdlc::codegen::target::Kernels;
+use mdlc::codegen::vector::Isa;
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
@@ -89,6 +91,34 @@ fn every_stage_can_be_shown() {
     for stage in ["ast", "graph", "fused", "loops", "plan", "clif"] {
         let shown = mdlc().args(["dump", &good, "--emit", stage]).assert().code(0);
         assert!(!shown.get_output().stdout.is_empty(), "{stage}");
+    }
+}
+
+#[test]
+fn back_ends_are_chosen_and_their_kernels_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = "module M() { forward(x: [64]) -> [64] = tanh(x) }\nmodel m = M()\n";
+    let good = model(folder.path(), source);
+    let shown = |backend: &str| {
+        let args = ["dump", &good, "--emit", "asm", "--backend", backend];
+        let output = mdlc().args(args).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    assert_eq!(shown("clif"), (Some(0), String::new()));
+    for (isa, register) in [(Isa::Avx2, "ymm"), (Isa::Avx512, "zmm")] {
+        let (code, text) = shown(isa.name());
+        if Kernels::Of(isa).isa().is_err() {
+            eprintln!("{} is skipped: this processor lacks it", isa.name());
+            assert_eq!(code, Some(5));
+            continue;
+        }
+        assert_eq!(code, Some(0));
+        for part in ["loop_", "vfmadd", register, "vzeroupper", "ret", "m.mdl:1"] {
+            assert!(text.contains(part), "{part} in\n{text}");
+        }
+        let run = mdlc().args(["run", &good, "--json", "--backend", isa.name()]).assert().code(0);
+        let value: Value = serde_json::from_slice(&run.get_output().stdout).unwrap();
+        assert_eq!(value["backend"], isa.name());
     }
 }
 

@@ -219,7 +219,9 @@ pub enum Kernel {
 /// `out[i, j] = epilogue(i, j, acc)`, all f32, with fused multiply-add.
 ///
 /// The sum runs in order of `q` and `p` or, where there is no `q` and both operands are contiguous
-/// along `p`, over lanes, in an order that depends on `k` and the strides alone.
+/// along `p`, over lanes, in an order that depends on `k` and the strides alone; which of both
+/// depends on what of the sizes and strides is known when the product is compiled, and not on their
+/// values in a call.
 ///
 /// The result does not overlap the operands or what the epilogue loads.
 #[derive(Clone, Debug)]

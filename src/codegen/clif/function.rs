@@ -14,7 +14,7 @@ use crate::loops::ir::{BufferId, BufferKind, Local, LoopFunc, LoopProgram, LoopV
 use crate::source::SourceMap;
 use cranelift_codegen::Context;
 use cranelift_codegen::ir::{
-    AliasRegion, AliasRegionData, Block, FuncRef, Inst, InstBuilder, MemFlagsData, StackSlotData,
+    AliasRegion, AliasRegionData, Block, FuncRef, Inst, InstBuilder, MemFlagsData, StackSlot, StackSlotData,
     StackSlotKind, Value, types,
 };
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
@@ -73,6 +73,8 @@ pub(super) struct FuncCx<'a, 'b> {
     pub module: &'a mut dyn Module,
     pub bodies: &'a mut Bodies,
     pub kernels: &'a mut Kernels,
+    /// Memory for strips of products, and its size in bytes.
+    pub packing: Option<(StackSlot, i64)>,
     /// The parameters that calls hand on.
     pub context: Value,
     pub dims: Value,
@@ -126,6 +128,7 @@ pub(super) fn emit(
         module,
         bodies,
         kernels,
+        packing: None,
         context: ctx,
         dims,
         arena,

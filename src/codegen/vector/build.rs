@@ -93,6 +93,10 @@ impl Builder {
         self.push(Inst::new(Op::Branch(condition, to), None, &[a.into(), b.into()]));
     }
 
+    pub fn jump(&mut self, to: Label) {
+        self.push(Inst::new(Op::Jump(to), None, &[]));
+    }
+
     /// Runs `body`, takes `step` off `count`, and does so again while at least `step` are left;
     /// before the first turn, too, there must be so many.
     pub fn repeat(&mut self, count: Reg, step: i32, body: impl FnOnce(&mut Self)) {
@@ -113,6 +117,28 @@ impl Builder {
         let dst = self.code.reg(Class::Vector);
         self.push(Inst { mem: Some(mem), mask, ..Inst::new(Op::Load, Some(dst), &[]) });
         dst
+    }
+
+    /// Loads into a register that was defined before.
+    pub fn load_into(&mut self, dst: Reg, mem: Mem, mask: Option<Reg>) {
+        self.push(Inst { mem: Some(mem), mask, ..Inst::new(Op::Load, Some(dst), &[]) });
+    }
+
+    /// 128 bits from each of some places, side by side.
+    pub fn load_quarters(&mut self, places: &[Mem]) -> Reg {
+        let mut all = self.code.reg(Class::Vector);
+        for (k, place) in places.iter().enumerate() {
+            let inst = if k == 0 {
+                Inst::new(Op::LoadQuarter, Some(all), &[])
+            } else {
+                let more = self.code.reg(Class::Vector);
+                let inst = Inst::new(Op::Insert(k as u8), Some(more), &[all.into()]);
+                all = more;
+                inst
+            };
+            self.push(Inst { mem: Some(*place), ..inst });
+        }
+        all
     }
 
     pub fn broadcast(&mut self, mem: Mem) -> Reg {

@@ -224,6 +224,10 @@ impl Assembler<'_> {
                 self.labels[label.0 as usize] = self.at;
                 Ok(())
             }
+            Op::Jump(label) => {
+                let target = self.labels[label.0 as usize];
+                Ok(self.put(Instruction::with_branch(Opcode::Jmp_rel32_64, target)?)?)
+            }
             Op::Branch(condition, label) => self.branch(inst, condition, label.0),
             Op::Argument
             | Op::Scratch(_)
@@ -235,7 +239,7 @@ impl Assembler<'_> {
             | Op::MulInt
             | Op::MinInt
             | Op::MaxInt => self.integer(inst),
-            Op::Load | Op::Broadcast | Op::LoadBytes | Op::Reload(_) => self.load(inst),
+            Op::Load | Op::LoadQuarter | Op::Broadcast | Op::LoadBytes | Op::Reload(_) => self.load(inst),
             Op::Store | Op::StoreFirst | Op::StoreBytes | Op::Spill(_) => self.store(inst),
             Op::Logic(_) | Op::NotMask | Op::Select => self.masks(inst),
             _ => self.lanes(inst),
@@ -371,6 +375,10 @@ impl Assembler<'_> {
             })?);
         }
         let mem = self.mem(inst)?;
+        if inst.op == Op::LoadQuarter {
+            let code = self.opcode_of(opcodes::LOAD_QUARTER);
+            return Ok(self.put(Instruction::with2(code, self.low(dst), mem)?)?);
+        }
         let pair = match inst.op {
             Op::Load => opcodes::LOAD,
             Op::Broadcast => opcodes::BROADCAST,
@@ -502,6 +510,11 @@ impl Assembler<'_> {
                 let a = self.register(self.arg(inst, 0)?, Class::Vector);
                 let code = self.opcode_of(opcodes::shift(shift));
                 Ok(self.put(Instruction::with3(code, to, a, u32::from(by))?)?)
+            }
+            Op::Insert(quarter) => {
+                let a = self.register(self.arg(inst, 0)?, Class::Vector);
+                let (code, mem) = (self.opcode_of(opcodes::INSERT), self.mem(inst)?);
+                Ok(self.put(Instruction::with4(code, to, a, mem, u32::from(quarter))?)?)
             }
             Op::Swap(swap) => {
                 let a = self.register(self.arg(inst, 0)?, Class::Vector);

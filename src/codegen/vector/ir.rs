@@ -87,6 +87,11 @@ pub(super) enum Binary {
     /// Lanes of half the width, those of `a` before those of `b` in each 128 bits.
     PackWords,
     PackBytes,
+    /// Interleavings of the lower or upper halves of each 128 bits, by 32 or 64 bits.
+    UnpackLow32,
+    UnpackHigh32,
+    UnpackLow64,
+    UnpackHigh64,
 }
 
 /// Operations on one vector.
@@ -182,6 +187,10 @@ pub(super) enum Op {
     Broadcast,
     /// Bytes, each in a lane; under the mask zero elsewhere. Masks need AVX-512.
     LoadBytes,
+    /// 128 bits, and zeros.
+    LoadQuarter,
+    /// `a` with 128 bits from memory in the place of its quarter.
+    Insert(u8),
     /// Stores `a`, a vector, where the mask holds.
     Store,
     /// Stores the first lane of `a`.
@@ -192,6 +201,7 @@ pub(super) enum Op {
     Spill(u32),
     Reload(u32),
     Label(Label),
+    Jump(Label),
     /// To the label if `a` and `b` fulfil the condition.
     Branch(Condition, Label),
     LoopStart,

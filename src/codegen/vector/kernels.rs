@@ -5,6 +5,7 @@ use super::encode::{ALIGN_BYTES, AssembleError};
 use super::isa::Isa;
 use super::lanes::LaneLoop;
 use super::line::Line;
+use super::pack::Pack;
 use super::tile::Tile;
 use cranelift_codegen::ir::{AbiParam, types};
 use cranelift_codegen::isa::CallConv;
@@ -16,6 +17,7 @@ use std::collections::BTreeMap;
 pub(crate) enum Shape {
     Tile(Tile),
     Line(Line),
+    Pack(Pack),
     Lanes(LaneLoop),
 }
 
@@ -90,6 +92,7 @@ impl Kernels {
         let code = match shape {
             Shape::Tile(tile) => tile.assemble(isa),
             Shape::Line(line) => line.assemble(isa),
+            Shape::Pack(pack) => pack.assemble(isa),
             Shape::Lanes(lanes) => lanes.assemble(isa),
         };
         let code = match code {
@@ -121,6 +124,10 @@ impl Shape {
             }
             Shape::Line(line) => {
                 format!("row_product{}_{isa}", if line.tail.is_some() { "_tail" } else { "" })
+            }
+            Shape::Pack(pack) => {
+                let what = if pack.transposed { "transpose" } else { "pack" };
+                format!("{what}_{}{}_{isa}", pack.vectors, if pack.masked { "_masked" } else { "" })
             }
             Shape::Lanes(lanes) => {
                 let what = if lanes.reductions.is_empty() { "loop" } else { "reduction" };

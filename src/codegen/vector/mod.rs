@@ -23,6 +23,9 @@ pub(crate) mod lanes;
 pub(crate) mod line;
 mod lower;
 mod opcodes;
+pub(crate) mod pack;
+#[cfg(test)]
+mod tests;
 mod text;
 pub(crate) mod tile;
 

@@ -12,6 +12,9 @@ pub(super) const STORE: Pair = (Code::VEX_Vmovups_ymmm256_ymm, Code::EVEX_Vmovup
 pub(super) const MOVE: Pair = (Code::VEX_Vmovaps_ymm_ymmm256, Code::EVEX_Vmovaps_zmm_k1z_zmmm512);
 pub(super) const BROADCAST: Pair = (Code::VEX_Vbroadcastss_ymm_m32, Code::EVEX_Vbroadcastss_zmm_k1z_xmmm32);
 pub(super) const LOAD_BYTES: Pair = (Code::VEX_Vpmovzxbd_ymm_xmmm64, Code::EVEX_Vpmovzxbd_zmm_k1z_xmmm128);
+pub(super) const LOAD_QUARTER: Pair = (Code::VEX_Vmovups_xmm_xmmm128, Code::EVEX_Vmovups_xmm_k1z_xmmm128);
+pub(super) const INSERT: Pair =
+    (Code::VEX_Vinsertf128_ymm_ymm_xmmm128_imm8, Code::EVEX_Vinsertf32x4_zmm_k1z_zmm_xmmm128_imm8);
 pub(super) const STORE_FIRST: Pair = (Code::VEX_Vmovss_m32_xmm, Code::EVEX_Vmovss_m32_k1_xmm);
 
 /// `to = to * a + last`, `to = to + a * last`, and `to = to * last + a`.
@@ -42,6 +45,18 @@ pub(super) fn binary(op: Binary) -> Pair {
         Binary::Xor => (Code::VEX_Vxorps_ymm_ymm_ymmm256, Code::EVEX_Vpxord_zmm_k1z_zmm_zmmm512b32),
         Binary::AddInt => (Code::VEX_Vpaddd_ymm_ymm_ymmm256, Code::EVEX_Vpaddd_zmm_k1z_zmm_zmmm512b32),
         Binary::SubInt => (Code::VEX_Vpsubd_ymm_ymm_ymmm256, Code::EVEX_Vpsubd_zmm_k1z_zmm_zmmm512b32),
+        Binary::UnpackLow32 => {
+            (Code::VEX_Vunpcklps_ymm_ymm_ymmm256, Code::EVEX_Vunpcklps_zmm_k1z_zmm_zmmm512b32)
+        }
+        Binary::UnpackHigh32 => {
+            (Code::VEX_Vunpckhps_ymm_ymm_ymmm256, Code::EVEX_Vunpckhps_zmm_k1z_zmm_zmmm512b32)
+        }
+        Binary::UnpackLow64 => {
+            (Code::VEX_Vunpcklpd_ymm_ymm_ymmm256, Code::EVEX_Vunpcklpd_zmm_k1z_zmm_zmmm512b64)
+        }
+        Binary::UnpackHigh64 => {
+            (Code::VEX_Vunpckhpd_ymm_ymm_ymmm256, Code::EVEX_Vunpckhpd_zmm_k1z_zmm_zmmm512b64)
+        }
         Binary::PackWords => {
             (Code::VEX_Vpackssdw_ymm_ymm_ymmm256, Code::EVEX_Vpackssdw_zmm_k1z_zmm_zmmm512b32)
         }

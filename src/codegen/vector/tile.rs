@@ -9,7 +9,7 @@
 use super::body::{Body, NodeId};
 use super::build::Builder;
 use super::encode::{AssembleError, assemble};
-use super::ir::{Class, Inst, Mem, Op, Operand, Reg};
+use super::ir::{Class, Condition, Inst, Mem, Op, Operand, Reg};
 use super::isa::Isa;
 use super::lower::{Lowering, Position, as_float};
 
@@ -34,9 +34,14 @@ pub(crate) mod slot {
     pub(crate) const OUT_ROW: i32 = 8;
     /// Columns: of the last vector of a strip, or of all.
     pub(crate) const COLUMNS: i32 = 9;
+    /// Of a contraction in parts: 0 in the first, which starts from zero; the others go on with the
+    /// sums that lie in the result.
+    pub(crate) const RESUMES: i32 = 10;
+    /// 0 in all parts but the last: the sums are stored as they are.
+    pub(crate) const ENDS: i32 = 11;
     /// Of each contracted axis around the terms, slowest first: its points, and the bytes that the left
     /// and the right operand move by once all inside it has been passed.
-    pub(crate) const OUTER: i32 = 10;
+    pub(crate) const OUTER: i32 = 12;
     pub(crate) const OUTER_SLOTS: i32 = 3;
     /// The first argument of the epilogue's body.
     pub(crate) const BODY: i32 = OUTER + OUTER_SLOTS * super::MAX_OUTER as i32;
@@ -120,9 +125,18 @@ impl Tile {
             b.first_lanes(columns)
         });
         b.repeat(tiles, 1, |b| {
-            let sums = self.sums(b, args, lhs, mask);
+            let sums = self.sums(b, args, (lhs, out), mask);
             match (&self.tail, &lowering) {
-                (Some(tail), Some(lowering)) => self.finish(b, args, out, tail, lowering, &sums, mask),
+                (Some(tail), Some(lowering)) => {
+                    let (raw, done) = (b.label(), b.label());
+                    let ends = b.load_int(Mem::at(args, 8 * slot::ENDS));
+                    b.branch(ends, Condition::LessEqual, Operand::Imm(0), raw);
+                    self.finish(b, args, out, tail, lowering, &sums, mask);
+                    b.jump(done);
+                    b.place(raw);
+                    self.store(b, args, out, &sums, mask);
+                    b.place(done);
+                }
                 _ => self.store(b, args, out, &sums, mask),
             }
             let stride = b.load_int(Mem::at(args, 8 * slot::LHS_ROW));
@@ -133,7 +147,7 @@ impl Tile {
     }
 
     /// The accumulators of a tile whose first row is at `lhs`, row by row.
-    fn sums(&self, b: &mut Builder, args: Reg, lhs: Reg, mask: Option<Reg>) -> Vec<Reg> {
+    fn sums(&self, b: &mut Builder, args: Reg, (lhs, out): (Reg, Reg), mask: Option<Reg>) -> Vec<Reg> {
         let rhs = b.load_int(Mem::at(args, 8 * slot::RHS));
         let rhs_row = b.load_int(Mem::at(args, 8 * slot::RHS_ROW));
         let stride = b.load_int(Mem::at(args, 8 * slot::LHS_ROW));
@@ -145,6 +159,7 @@ impl Tile {
             bases.push(b.int(Op::AddInt, far, lhs));
         }
         let sums: Vec<Reg> = (0..self.rows * self.vectors).map(|_| b.carried(Operand::Splat(0))).collect();
+        self.resume(b, args, out, mask, &sums);
         let turn = |b: &mut Builder, steps: i32| {
             for k in 0..steps {
                 let disp = if self.unit { 4 * k } else { 0 };
@@ -187,6 +202,23 @@ impl Tile {
             pointers.lhs.iter().for_each(|base| b.update_int(Op::AddInt, *base, left));
             b.update_int(Op::AddInt, pointers.rhs, right);
         });
+    }
+
+    /// Takes the sums of an earlier part of the contraction.
+    fn resume(&self, b: &mut Builder, args: Reg, out: Reg, mask: Option<Reg>, sums: &[Reg]) {
+        let first = b.label();
+        let resumes = b.load_int(Mem::at(args, 8 * slot::RESUMES));
+        b.branch(resumes, Condition::LessEqual, Operand::Imm(0), first);
+        let out_row = b.load_int(Mem::at(args, 8 * slot::OUT_ROW));
+        let from = b.move_int(out);
+        for row in sums.chunks(self.vectors) {
+            for (v, sum) in row.iter().enumerate() {
+                let mask = mask.filter(|_| v + 1 == self.vectors);
+                b.load_into(*sum, Mem::at(from, v as i32 * b.isa.bytes()), mask);
+            }
+            b.update_int(Op::AddInt, from, out_row);
+        }
+        b.place(first);
     }
 
     /// One step of the contraction.

@@ -21,6 +21,7 @@ mod rows;
 use super::super::error::CodeError;
 use super::function::FuncCx;
 use super::lanes::{LANES, Lanes};
+use super::wide::Sides;
 use crate::loops::ir::{Gemm, GemmEpilogue, Matrix, ScalarId};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{AliasRegion, BlockArg, InstBuilder, MemFlagsData, Value, types};
@@ -52,7 +53,7 @@ pub(super) struct Operand {
 }
 
 impl Operand {
-    fn transposed(self) -> Self {
+    pub fn transposed(self) -> Self {
         Operand { slow: self.fast, fast: self.slow, ..self }
     }
 
@@ -63,7 +64,7 @@ impl Operand {
 }
 
 /// A product in the orientation in which it is computed.
-pub(super) struct Product<'g> {
+struct Product<'g> {
     pub m: Extent,
     pub n: Extent,
     pub k: Extent,
@@ -82,7 +83,7 @@ pub(super) struct Outer {
     pub rhs: Extent,
 }
 
-pub(super) struct Epilogue<'g> {
+struct Epilogue<'g> {
     pub of: &'g GemmEpilogue,
     /// Whether `i` of the product is the epilogue's column.
     pub transposed: bool,
@@ -110,6 +111,10 @@ impl FuncCx<'_, '_> {
             let (lhs, rhs) = (self.extent(axis.lhs)?, self.extent(axis.rhs)?);
             outer.push(Outer { extent: self.extent(axis.extent)?, lhs, rhs });
         }
+        let sides = Sides { m, n, k, outer: outer.clone(), lhs, rhs, out, flipped: false };
+        if self.wide_product(gemm, sides)? {
+            return Ok(());
+        }
         let dots = outer.is_empty() && lhs.fast.is(1) && rhs.slow.is(1);
         // One column alone is a product of a row with the transpose.
         let transposed = if n.is(1) { !m.is(1) } else { !rhs.fast.is(1) && lhs.slow.is(1) };
@@ -123,9 +128,6 @@ impl FuncCx<'_, '_> {
         };
         let epilogue = gemm.epilogue.as_ref().map(|of| self.epilogue(of, transposed));
         let mut product = Product { m, n, k, outer, lhs, rhs, out, epilogue };
-        if self.wide_product(gemm, &product)? {
-            return Ok(());
-        }
         if !product.rhs.fast.is(1) && dots { self.dots(&mut product) } else { self.rows(&mut product) }
     }
 

@@ -7,6 +7,8 @@
 mod lanes;
 mod product;
 
+pub(super) use product::Sides;
+
 use super::super::error::CodeError;
 use super::super::vector::body::{Affine, Argument, Poly};
 use super::super::vector::kernels::Shape;
@@ -45,6 +47,22 @@ impl FuncCx<'_, '_> {
         let slot = StackSlotData::new(StackSlotKind::ExplicitSlot, 8 * slots as u32, 3);
         let slot = self.builder.create_sized_stack_slot(slot);
         Block { address: self.builder.ins().stack_addr(types::I64, slot, 0) }
+    }
+
+    /// Memory that the function has for strips, aligned to a cache line.
+    fn packing_space(&mut self, bytes: i64) -> Value {
+        let slot = match self.packing {
+            Some((slot, room)) if room >= bytes => slot,
+            _ => {
+                let data = StackSlotData::new(StackSlotKind::ExplicitSlot, bytes as u32 + 64, 3);
+                let slot = self.builder.create_sized_stack_slot(data);
+                self.packing = Some((slot, bytes));
+                slot
+            }
+        };
+        let address = self.builder.ins().stack_addr(types::I64, slot, 0);
+        let above = self.builder.ins().iadd_imm_s(address, 63);
+        self.builder.ins().band_imm_s(above, -64)
     }
 
     fn pass(&mut self, block: Block, slot: i32, value: Value) {
