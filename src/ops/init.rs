@@ -68,6 +68,22 @@ pub fn initialise(
     Tensor::new(axes, data)
 }
 
+impl Init {
+    /// The variance of an element of a weight of this shape, where the elements are drawn: their mean
+    /// is then 0. `None` for fixed values.
+    pub fn variance(&self, shape: &[usize]) -> Option<f64> {
+        let (fan_in, fan_out) = fans(shape);
+        // Uniform on (-b, b): b^2 / 3.
+        match self {
+            Init::Fill(_) | Init::Eye => None,
+            Init::Uniform(bound) => Some(bound * bound / 3.0),
+            Init::Normal(deviation) => Some(deviation * deviation),
+            Init::KaimingUniform => Some(1.0 / (3.0 * fan_in)),
+            Init::XavierUniform => Some(2.0 / (fan_in + fan_out)),
+        }
+    }
+}
+
 fn fill(data: &mut Data, value: &dyn Fn(usize) -> f64) {
     let at = |k: usize, dtype: DType| cast(Scalar::F64(value(k)), dtype);
     match data {
@@ -155,6 +171,18 @@ mod tests {
         let (mean, deviation) = moments(&uniform);
         assert!(mean.abs() < 0.01 && (deviation - 0.5 / 3f64.sqrt()).abs() < 0.01);
         assert!(uniform.iter().all(|x| x.abs() <= 0.5));
+    }
+
+    #[test]
+    fn variances_are_those_of_the_draws() {
+        let shape = [200, 300];
+        for init in [Init::Uniform(0.7), Init::Normal(1.5), Init::KaimingUniform, Init::XavierUniform] {
+            let drawn = f32s(&init, &shape, "w", 1);
+            let measured = drawn.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / drawn.len() as f64;
+            let ratio = measured / init.variance(&shape).unwrap();
+            assert!((ratio - 1.0).abs() < 0.02, "{init:?}: {ratio}");
+        }
+        assert_eq!((Init::Eye.variance(&shape), Init::Fill(2.0).variance(&shape)), (None, None));
     }
 
     #[test]

@@ -70,7 +70,28 @@ pub fn evaluate(
     dims: &DimEnv,
     mode: Mode,
 ) -> Result<Vec<Tensor>, EvalError> {
-    let mut machine = Machine { program, dims, mode, vars: BTreeMap::new(), consts: BTreeMap::new() };
+    evaluate_watched(program, inputs, weights, dims, mode, None)
+}
+
+/// Is shown every value of a run as it is computed: the calls and recurrences around its node,
+/// outermost first, each by its first result; the value; and what it is. Steps of a recurrence are
+/// shown one by one.
+pub type Watch<'a> = &'a dyn Fn(&[Value], Value, &Tensor);
+
+/// [`evaluate`], with somebody who looks on.
+///
+/// # Errors
+/// As [`evaluate`].
+pub fn evaluate_watched(
+    program: &Program,
+    inputs: &[impl Borrow<Tensor>],
+    weights: &[impl Borrow<Tensor>],
+    dims: &DimEnv,
+    mode: Mode,
+    watch: Option<Watch<'_>>,
+) -> Result<Vec<Tensor>, EvalError> {
+    let (vars, consts, around) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+    let mut machine = Machine { program, dims, mode, vars, consts, watch, around };
     let signature = &program.signature;
     let inputs =
         machine.passed("input", inputs, signature.inputs.iter().map(|p| (p.name.as_str(), &p.ty, p.span)))?;
@@ -102,6 +123,10 @@ struct Machine<'a> {
     vars: BTreeMap<VarId, i64>,
     /// Constants as stored, by the address of the original, so that a step does not copy them.
     consts: BTreeMap<usize, Arc<Tensor>>,
+    /// Who looks on.
+    watch: Option<Watch<'a>>,
+    /// The calls and recurrences around the graph under evaluation.
+    around: Vec<Value>,
 }
 
 impl Machine<'_> {
@@ -153,10 +178,16 @@ impl Machine<'_> {
                 Op::Arg(k) => vec![args[k as usize].clone()],
                 _ => {
                     let operands = graph.operands(id).iter().map(|value| take(&mut values, *value)).collect();
-                    self.node(node, operands)?
+                    self.around.push(Value { node: id, result: 0 });
+                    let results = self.node(node, operands)?;
+                    self.around.pop();
+                    results
                 }
             };
             for (k, result) in results.into_iter().enumerate() {
+                if let Some(watch) = self.watch {
+                    watch(&self.around, Value { node: id, result: k as u32 }, &result);
+                }
                 values.insert(Value { node: id, result: k as u32 }, result);
             }
         }
