@@ -8,7 +8,9 @@
 
 pub mod field;
 pub mod modules;
+pub mod recurrence;
 pub mod text;
+pub mod variance;
 
 use crate::diag::{Diagnostic, Fault};
 use crate::dim::DimError;

@@ -67,7 +67,7 @@ pub enum Command {
     Weights(WeightsArgs),
     /// Say what can be said without running: shapes and cost by module, receptive fields, variance, gradients.
     #[command(
-        after_help = "Examples:\n  mdlc analyze models/convolution.mdl --model conv1d_layer\n  mdlc analyze models/bert.mdl --model bert_base --dim B=1 --dim T=128 --depth 2 --show modules"
+        after_help = "Examples:\n  mdlc analyze models/convolution.mdl --model conv1d_layer\n  mdlc analyze models/bert.mdl --model bert_base --dim B=1 --dim T=128 --depth 2 --show modules\n  mdlc analyze models/attention.mdl --model dot_attention --show variance --samples 10\n  mdlc analyze models/rnn.mdl --model rnn --show recurrences --weights w.safetensors"
     )]
     Analyze(AnalyzeArgs),
     /// Print a completion script for a shell.
@@ -406,6 +406,19 @@ pub struct AnalyzeArgs {
     /// Only modules that at most this many calls lie around; the model itself is at 0.
     #[arg(long)]
     pub depth: Option<usize>,
+    /// Runs this many times on drawn weights and inputs, and prints the measured spread of every value
+    /// beside the predicted one.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub samples: Option<u32>,
+    /// Seed of the first sample; later ones follow it.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Weights (safetensors), to judge recurrences by.
+    #[arg(long)]
+    pub weights: Option<PathBuf>,
+    /// Rules that rename the tensors of the weights file to the model's names.
+    #[arg(long, value_name = "RULES.toml", requires = "weights")]
+    pub map: Option<PathBuf>,
     /// Print the report as JSON.
     #[arg(long)]
     pub json: bool,
@@ -418,6 +431,10 @@ pub enum Section {
     Modules,
     /// Receptive fields.
     Fields,
+    /// Mean and spread of every value at initialisation.
+    Variance,
+    /// Whether gradients of recurrences can last; with `--weights`.
+    Recurrences,
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {

@@ -1,5 +1,8 @@
 //! `mdlc analyze`
 
+mod recurrence;
+mod variance;
+
 use super::args::{AnalyzeArgs, Section};
 use super::{compiler, print, print_json};
 use crate::analysis::field::{AxisField, fields};
@@ -15,10 +18,16 @@ use std::process::ExitCode;
 
 /// Prints what can be said of a model without running it.
 pub fn analyze(args: &AnalyzeArgs) -> Result<ExitCode, Error> {
+    let wants = |section: Section| args.show.is_empty() || args.show.contains(&section);
+    if args.samples.is_some() && !wants(Section::Variance) {
+        super::usage("--samples measures what --show variance predicts");
+    }
+    if args.weights.is_some() && !wants(Section::Recurrences) {
+        super::usage("--weights is what --show recurrences judges");
+    }
     let unit = compiler(&args.model).elaborate_file(&args.model.file)?;
     let failed =
         |e: AnalysisError| Error { sources: unit.sources.clone(), diagnostics: vec![e.to_diagnostic()] };
-    let wants = |section: Section| args.show.is_empty() || args.show.contains(&section);
     let mut report = Report { unit: &unit, depth: args.depth, text: String::new(), json: json!({}) };
     report.head();
     if wants(Section::Modules) {
@@ -26,6 +35,12 @@ pub fn analyze(args: &AnalyzeArgs) -> Result<ExitCode, Error> {
     }
     if wants(Section::Fields) {
         report.fields(&fields(&unit.program));
+    }
+    if wants(Section::Variance) {
+        report.variance(args)?;
+    }
+    if wants(Section::Recurrences) {
+        report.recurrences(args)?;
     }
     if args.json { print_json(&report.json) } else { print(&report.text) }
 }
