@@ -20,6 +20,7 @@ pub mod pad;
 pub mod regions;
 pub mod segment;
 pub mod simplify;
+pub mod split_axes;
 pub mod split_bind;
 pub mod walk;
 
@@ -91,6 +92,11 @@ pub const PIPELINE: &[Pass] = &[
         name: "choose-layouts",
         purpose: "orders the axes of what users do not see so that windows read contiguous channels",
         run: layout::choose_layouts,
+    },
+    Pass {
+        name: "split-axes",
+        purpose: "makes two axes of one whose digits are indices, as of heads behind each other",
+        run: split_axes::split_axes,
     },
     Pass {
         name: "recognise-segments",

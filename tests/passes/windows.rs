@@ -1,8 +1,9 @@
-//! `choose-layouts` and `pad-windows`.
+//! `choose-layouts`, `split-axes` and `pad-windows`.
 
 use crate::harness::{Trace, collect, module, products, trace};
 use mdlc::graph::expr::{Expr, Read};
 use mdlc::graph::ir::{Node, Op, Program};
+use mdlc::ops::scalar::BinaryOp;
 
 const SIZES: &[&[(&str, i64)]] =
     &[&[("B", 2), ("H", 5), ("W", 7)], &[("B", 1), ("H", 1), ("W", 2)], &[("B", 0), ("H", 3), ("W", 3)]];
@@ -131,4 +132,45 @@ fn windows_that_stay_inside_are_not_copied() {
 fn pooling_reads_a_copy_with_its_own_border() {
     let found = plane("max_pool2d(x, 3, stride = 2, padding = 1)");
     found.expect("pad-windows", checked, 0);
+}
+
+/// Sums over what lies in groups behind each other: `x` is `[B, 4, H, 6]`.
+fn merged(body: &str) -> Trace {
+    let members = "param w: [24, 5] = normal(1.0)\n param v: [4, 6, 5] = normal(1.0)";
+    trace(
+        &module(members, &format!("(x: [B, 4, H, 6]) {{ {body} }}")),
+        &[&[("B", 2), ("H", 3)], &[("B", 1), ("H", 0)]],
+    )
+}
+
+#[test]
+fn a_sum_over_merged_heads_is_a_product() {
+    let found = merged("let y[b, t, k: 24] = x[b, k // 6, t, k % 6]  y @ w");
+    assert!(found.changed("split-axes"));
+    found.expect("recognise-products", |p| products(p).len(), 1);
+}
+
+#[test]
+fn merged_heads_are_copied_without_division() {
+    let found = merged("let y[b, t, k: 24] = tanh(x[b, k // 6, t, k % 6])  y");
+    let divisions = |program: &Program| -> usize {
+        let found = collect(program, |op| match op {
+            Op::Index(index) => {
+                let divides =
+                    |expr: &Expr| matches!(expr, Expr::Binary(BinaryOp::FloorDiv | BinaryOp::Mod, ..));
+                Some(index.exprs.iter().filter(|(_, expr, _)| divides(expr)).count())
+            }
+            _ => None,
+        });
+        found.into_iter().sum()
+    };
+    found.expect_change("split-axes", divisions, 2, 0);
+}
+
+#[test]
+fn axes_that_no_read_divides_evenly_stay() {
+    assert!(!merged("let y[b, t, k: 23] = x[b, k // 6, t, k % 6]  y").changed("split-axes"));
+    // Divided in the value and not in an index.
+    assert!(!merged("let y[b, t, k: 24] = x[b, 0, t, 0] * (k % 2)  y").changed("split-axes"));
+    assert!(!merged("let y[b, t, o] = sum[h, d] x[b, h, t, d] * v[h, d, o]  y").changed("split-axes"));
 }
