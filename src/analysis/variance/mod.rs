@@ -9,7 +9,7 @@
 //!   [moments](moments::Moments) by sets of axes.
 //! - Factors count as independent where they share no input and no weight, or where one is linear in
 //!   weights of its own with mean zero, whose signs make them uncorrelated.
-//! - A function of a variable is averaged over a [normal](normal) one of the same mean and variance.
+//! - A function of a variable is averaged over a normal one of the same mean and variance.
 //! - Norms and softmax are [recognised](patterns) by what they compute.
 //!
 //! A number says what was assumed for it; where there is none, the row says why. Sizes are numbers
