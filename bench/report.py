@@ -21,6 +21,14 @@ PEER_NAMES = {"torch": "PyTorch", "ort": "ONNX Runtime", "openvino": "OpenVINO"}
 BUSY = 0.1
 
 
+def ratios_by_round(mdlc, best):
+    """The ratio of each round; an engine that was measured once stands for itself in all of them."""
+    ours, theirs = mdlc["rounds_p50"], best["rounds_p50"]
+    rounds = max(len(ours), len(theirs))
+    pairs = zip(*(times * rounds if len(times) == 1 else times for times in (ours, theirs)))
+    return [their / our for our, their in pairs]
+
+
 def row(workload, group, threads, engines, failures):
     """A row from the summaries of the engines. Above 1, `ratio` says how many times faster mdlc is than the
     fastest peer; it and what belongs to it is None where one of the two sides has no time."""
@@ -35,6 +43,7 @@ def row(workload, group, threads, engines, failures):
         "best_peer": best,
         "best_p50": best and peers[best]["p50"],
         "ratio": peers[best]["p50"] / mdlc["p50"] if mdlc and best else None,
+        "ratio_rounds": ratios_by_round(mdlc, peers[best]) if mdlc and best else [],
         "roofline_ratio": None,
         "max_rel_diff": mdlc and mdlc["max_rel_diff"],
         "compile_s": mdlc and mdlc["compile_s"],
@@ -150,7 +159,7 @@ def thread_table(results, threads):
     rows = [row for row in results.rows if row["threads"] == threads]
     peers = [name for name in PEER_NAMES if any(name in row["engines"] for row in rows)]
     head = ["workload", "mdlc", "p10 to p90", *(PEER_NAMES[name] for name in peers)]
-    head += ["ratio", "of the roofline", "difference", "first result", "best peer's", "memory", "best peer's"]
+    head += ["ratio", "by round", "of the roofline", "difference", "first result", "best peer's", "memory", "best peer's"]
     text = [f"| {' | '.join(head)} |", "| --- |" + " ---: |" * (len(head) - 1)]
     for row in rows:
         mdlc, best = row["engines"].get("mdlc"), row["engines"].get(row["best_peer"])
@@ -159,7 +168,9 @@ def thread_table(results, threads):
         difference = "-" if row["max_rel_diff"] is None else f"{row['max_rel_diff']:.0e}"
         spread = f"{duration(mdlc['p10'])} to {duration(mdlc['p90'])}" if mdlc else "-"
         cells = [row["workload"], cell(row, "mdlc"), spread, *(cell(row, name) for name in peers)]
-        cells += [times(row["ratio"]), times(row["roofline_ratio"]), difference]
+        rounds = row["ratio_rounds"]
+        by_round = f"{times(min(rounds))} to {times(max(rounds))}" if rounds else "-"
+        cells += [times(row["ratio"]), by_round, times(row["roofline_ratio"]), difference]
         cells += [to_first(mdlc), to_first(best), memory(mdlc), memory(best)]
         text.append(f"| {' | '.join(cells)} |")
     ratios = [row["ratio"] for row in rows if row["ratio"]]
@@ -188,9 +199,10 @@ def headline(results):
     machine, versions = about["machine"], about["versions"]
     commits = sorted({row["commit"] for row in results.rows})
     engines = ", ".join(f"{name} {number}" for name, number in versions.items())
+    kernels = sorted({e["backend"] for row in results.rows for e in row["engines"].values() if e["backend"]})
     return (
         f"{machine['cpu']}, {plural(machine['cores'], 'core')}, {machine['memory_gib']} GiB, {machine['system']}; {engines}; "
-        f"mdlc at {', '.join(commits)}. {plural(about['rounds'], 'round')} of {about['seconds']} s for each engine."
+        f"mdlc at {', '.join(commits)} ({', '.join(kernels)}). {plural(about['rounds'], 'round')} of {about['seconds']} s for each engine."
     )
 
 

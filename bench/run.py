@@ -114,6 +114,8 @@ class Engine:
         parts = {part: ready[part] for part in report.TO_FIRST_RESULT if part in ready}
         return {
             "variant": self.variant,
+            "backend": ready.get("backend"),
+            "min": times[0],
             "p10": quantile(times, 0.1),
             "p50": quantile(times, 0.5),
             "p90": quantile(times, 0.9),

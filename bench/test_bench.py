@@ -21,7 +21,8 @@ def facts(**changes):
 
 
 def engine(p50, **changes):
-    plain = {"variant": "default", "p10": p50 / 2, "p50": p50, "p90": p50 * 2, "compile_s": 0.1}
+    plain = {"variant": "default", "backend": None, "p10": p50 / 2, "p50": p50, "p90": p50 * 2}
+    plain |= {"rounds_p50": [p50], "compile_s": 0.1}
     return plain | {"max_rel_diff": 1e-6, "peak_bytes": 1 << 20, "other_load": 0.0} | changes
 
 
@@ -55,6 +56,11 @@ class Rows(unittest.TestCase):
         row = self.row(mdlc=engine(0.02), torch=engine(0.05), ort=engine(0.01))
         self.assertEqual((row["best_peer"], row["ratio"], row["mdlc_p50"]), ("ort", 0.5, 0.02))
         self.assertAlmostEqual(self.results(row).rows[0]["roofline_ratio"], 2.0)
+
+    def test_rounds_are_compared_each_with_its_own(self):
+        mdlc, peer = engine(2.0, rounds_p50=[2.0, 4.0]), engine(3.0, rounds_p50=[2.0, 3.0])
+        self.assertEqual(self.row(mdlc=mdlc, ort=peer)["ratio_rounds"], [1.0, 0.75])
+        self.assertEqual(self.row(mdlc=engine(6.0), ort=peer)["ratio_rounds"], [1 / 3, 1 / 2])
 
     def test_a_side_without_a_time_gives_no_ratio(self):
         for engines in ({"torch": engine(1.0)}, {"mdlc": engine(1.0)}, {}):
