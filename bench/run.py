@@ -20,6 +20,7 @@ import select
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,7 +61,6 @@ class Engine:
     @classmethod
     def start(cls, name, variant, command, output, compare, environment=None):
         """Runs a command that answers requests for rounds; compares the outputs it has written."""
-        output.unlink(missing_ok=True)
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         with open(output.with_suffix(".log"), "w+") as log:
             pipes["stderr"] = log
@@ -72,8 +72,12 @@ class Engine:
                 log.seek(0)
                 said = [line.strip() for line in log.read().splitlines() if line.strip()]
                 raise Failed(f"{failure}: {said[-1][:200]}" if said else str(failure)) from None
-        difference = compare(output)
-        output.unlink(missing_ok=True)
+        try:
+            difference = compare(output)
+        except Failed:
+            end(process)
+            raise
+        output.unlink()
         engine = cls(name, variant, process, ready, difference)
         if difference > TOLERANCE:
             engine.close()
@@ -166,6 +170,8 @@ class Bench:
     python: Path
     mdlc: Path
     cache: Path
+    # Outputs of engines: of this run alone, for several may share the cache.
+    scratch: Path
     seconds: float
     rounds: int
     log: object = sys.stderr
@@ -191,7 +197,7 @@ class Bench:
         """mdlc with all sizes fixed, as an exported model has them. A call of it uses one thread, whatever
         the peers are given."""
         folder = self.folder(workload)
-        output = folder / "output.mdlc.safetensors"
+        output = self.scratch / "mdlc.safetensors"
         command = [self.mdlc, "bench", ROOT / workload["file"], *workload["options"], "--on-request"]
         command += ["--weights", folder / "weights.safetensors", "--input", folder / "inputs.safetensors"]
         command += ["--seconds", self.seconds, "--output", output]
@@ -201,7 +207,7 @@ class Bench:
         folder = self.folder(workload)
         if peer != "torch":
             self.script("prepare.py", workload["name"], folder, variant)
-        output = folder / f"output.{peer}.safetensors"
+        output = self.scratch / f"{peer}.safetensors"
         command = [self.python, HERE / "engines.py", peer, workload["name"], variant, "--folder", folder]
         command += ["--threads", threads, "--seconds", self.seconds, "--output", output]
         environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
@@ -276,7 +282,12 @@ def arguments():
 
 def main():
     args = arguments()
-    bench = Bench(args.peers / "bin/python", args.mdlc, args.cache, args.seconds, args.rounds)
+    with tempfile.TemporaryDirectory() as scratch:
+        python = args.peers / "bin/python"
+        measure(args, Bench(python, args.mdlc, args.cache, Path(scratch), args.seconds, args.rounds))
+
+
+def measure(args, bench):
     workloads = json.loads(bench.script("list.py"))
     wanted = args.only.split(",") if args.only else None
     chosen = [w for w in workloads if not wanted or w["name"] in wanted or w["group"] in wanted]
