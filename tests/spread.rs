@@ -109,16 +109,17 @@ fn padding_and_pooling_agree_with_samples() {
 use std.conv.{conv2d}
 module Block() {
     conv = Conv2d(3, 8, 3, padding = 1)
-    forward(x: [B, 3, H, W]) -> (y: [B, 8, H, W], top: [..]) {
+    forward(x: [B, 3, H, W]) -> list {
         let y = conv(x)
-        (y, max_pool2d(x, 2))
+        let least[b, c, i] = min[j] (1 - exp(0.3 * x[b, c, i, j]))
+        [y, max_pool2d(x, 2), max_pool2d(relu(x), 3, padding = 1), max_pool2d(-2 * tanh(x), 2), least]
     }
 }
 model block = Block()
 ";
     let rows = outputs(text, &["--dim", "B=2", "--dim", "H=8", "--dim", "W=8", "--samples", "60"]);
     for row in &rows {
-        close(deviation(row), row["measured_std"].as_f64().unwrap(), 0.04);
+        close(deviation(row), row["measured_std"].as_f64().unwrap(), 0.06);
     }
     // At the borders products with padding are missing: 22 of 24 are there along each axis.
     close(deviation(&rows[0]).powi(2), (22.0f64 / 24.0).powi(2) / 3.0, 1e-9);

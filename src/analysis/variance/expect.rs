@@ -419,6 +419,32 @@ impl World {
         self.numbers(values, &inner, axes.iter().map(|k| Coord::axis(*k)).collect())
     }
 
+    /// A form as a function, not the identity, of a simpler one, where that rises (1) or falls (-1) over
+    /// all that matters.
+    fn monotone(&mut self, form: &Form, sizes: &[i64]) -> Option<(Form, Fun, f64)> {
+        let [v] = form.variables()[..] else { return None };
+        let v = v.clone();
+        let f = form.univariate(&v, &mut self.funs)?;
+        let (inner, f) = match self.base(v.base).kind.clone() {
+            Kind::Of { form, f: inner } if inner != Fun::IDENTITY => {
+                (form.read_at(&v.at, sizes, &mut self.funs), self.funs.compose(f, inner))
+            }
+            _ if f != Fun::IDENTITY => (Form::of(v), f),
+            _ => return None,
+        };
+        self.check(&inner, sizes).ok()?;
+        let (mean, variance) = (self.mean(&inner), self.covariance(&inner, 0, sizes));
+        let reach = 8.0 * variance.sqrt() / 256.0;
+        let points: Vec<f64> = (-256..=256).map(|k| mean + f64::from(k) * reach).collect();
+        let values = self.funs.tabulate(f, &points);
+        let holds = |ordered: fn(f64, f64) -> bool| values.windows(2).all(|pair| ordered(pair[0], pair[1]));
+        match (holds(|a, b| a <= b), holds(|a, b| a >= b)) {
+            (true, _) => Some((inner, f, 1.0)),
+            (_, true) => Some((inner, f, -1.0)),
+            _ => None,
+        }
+    }
+
     /// The greatest, or with `sign` -1 the least, of a form over the axes from `kept` on, `among` those
     /// for which that is 1. Elements that are alike along those axes are the common part of all plus
     /// independent ones.
@@ -432,6 +458,15 @@ impl World {
     ) -> Form {
         if let Some(constant) = form.as_constant() {
             return Form::constant(constant);
+        }
+        if let Some((inner, f, direction)) = self.monotone(form, sizes) {
+            // The greatest of a rising function is the function of the greatest.
+            let inner = self.extreme(&inner, among, sizes, kept, sign * direction);
+            return match (inner.as_variable().cloned(), inner.as_constant()) {
+                (Some(v), _) => Form::product(vec![(v, f)], 1.0),
+                (None, Some(constant)) => Form::constant(self.funs.at(f, constant)),
+                _ => self.unknown("the greatest of several values"),
+            };
         }
         let among = among.filter(|among| among.as_constant() != Some(1.0));
         let counts = match among {
