@@ -224,6 +224,26 @@ model m = M(8)
     assert!(deviation(&outputs(&text("b"), &[])[0]) > 1.0);
 }
 
+/// A gate that is fed by another recurrence sees nearly the same from step to step: what it gates is not
+/// independent of it, however often the weights are drawn.
+#[test]
+fn gates_of_stacked_recurrences_are_not_known() {
+    let report = |layers: &str| {
+        let layers = format!("layers={layers}");
+        let all = values(&["models/gru.mdl", "--model", "gru", "--set", &layers, "--dim", "T=20"]);
+        all.into_iter().find(|row| row["name"] == "" && row["depth"] == 0).unwrap()
+    };
+    assert!(deviation(&report("1")) > 0.2);
+    assert!(report("2")["std"].is_null());
+    // Pre-activations add up all the same.
+    let rnn = values(&["models/rnn.mdl", "--model", "rnn", "--set", "layers=2"]);
+    assert!(rnn.iter().all(|row| row["std"].is_number()), "{rnn:?}");
+    // Rows that are gathered by different positions are different ones.
+    let embedded = values(&["models/seq2seq.mdl", "--model", "bahdanau", "--dim", "S=20"]);
+    let encoder = embedded.iter().find(|row| row["name"] == "" && row["path"] == "encoder").unwrap();
+    assert!(deviation(encoder) > 0.0);
+}
+
 /// Norms are what they compute: not their names, and not what nearly looks like one.
 #[test]
 fn norms_are_recognised_by_what_they_compute() {

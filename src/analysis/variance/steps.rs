@@ -1,8 +1,10 @@
 //! Recurrences: the moments of a state, step by step.
 //!
 //! The state that a step begins with is a new base each time. Its moments are those of the step
-//! before. It depends on the inputs, and not on the weights, as if these were drawn anew at each
-//! step; the notes of what follows say so.
+//! before. It depends on the inputs and on the weights that they are multiplied by, and not on those
+//! that the state itself is multiplied by, nor on biases, as if these were drawn anew at each step; the
+//! notes of what follows say so. So a gate fed by inputs that are independent from step to step is
+//! known, and one fed by another recurrence is not.
 
 use super::coord::Coord;
 use super::expect::Compact;
@@ -12,17 +14,18 @@ use super::moments::{Axes, Moments};
 use super::world::{Base, Kind, Notes, Source, Sources, World};
 
 impl World {
-    /// What a step gives, as the state that later ones begin with.
-    pub fn state(&mut self, form: &Form, sizes: &[i64], inputs: u32, recurrence: u32) -> Form {
+    /// What a step gives, as the state that later ones begin with; `keep` says which leaves it is known
+    /// to depend on.
+    pub fn state(&mut self, form: &Form, sizes: &[i64], keep: &dyn Fn(u32) -> bool, recurrence: u32) -> Form {
         if form.as_constant().is_some() {
             return form.clone();
         }
         let Compact { form, sizes: inner, axes } = self.compact(form, sizes, sizes.len());
         let (moments, checked) = self.moments(&form, &inner);
         let (sources, mut notes) = self.form_sources(&form, &inner);
-        let mut kept = sources.only(|leaf| leaf < inputs);
-        notes.steps |= sources.have_others(|leaf| leaf < inputs || leaf == recurrence);
-        kept.add(&Source { leaf: recurrence, part: Vec::new() });
+        let mut kept = sources.only(keep);
+        notes.steps |= sources.have_others(|leaf| keep(leaf) || leaf == recurrence);
+        kept.add(&Source { leaf: recurrence, part: Vec::new(), rows: Vec::new() });
         if let Ok(more) = &checked {
             notes = notes.or(*more);
         }

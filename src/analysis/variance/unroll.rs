@@ -9,7 +9,8 @@ use super::walk::{Module, Walk};
 use crate::analysis::modules::{Origins, body_origins};
 use crate::analysis::recurrence::{Recurrence, Step};
 use crate::graph::ir::{Node, Recur, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 /// Steps that are followed where the state does not come to rest.
 const MAX_STEPS: i64 = 1024;
@@ -59,7 +60,9 @@ impl Walk<'_> {
             let looked = Looked { operands, from, this, start, leaf: recurrence };
             return self.looked_at(recur, &looked, &slices, &shapes);
         }
-        let inputs = self.leaves();
+        let weights = self.leaves()..self.leaves() + self.program.signature.weights.len() as u32;
+        self.at.push(this);
+        let fed = self.fed(recur, operands, from, (start, extent), (&weights, recurrence), &slices);
         let mut inits = operands[recur.captures..].iter();
         let mut entries: Vec<BTreeMap<i64, Form>> = Vec::new();
         for (sequence, slice) in recur.sequences.iter().zip(&slices) {
@@ -70,19 +73,20 @@ impl Walk<'_> {
                     Meaning::Real(form) => form.clone(),
                     _ => self.world.unknown("data as numbers"),
                 };
-                own.insert(entry, self.world.state(&form, slice, inputs, recurrence));
+                let keep = |leaf| !weights.contains(&leaf) || fed.contains(&leaf);
+                own.insert(entry, self.world.state(&form, slice, &keep, recurrence));
             }
             entries.push(own);
         }
-        self.at.push(this);
         let mut step = 0;
         let mut last: Option<Vec<Moments>> = None;
         while step < extent {
             let states = self.one_step(recur, operands, from, (start, extent, step), &entries);
+            let keep = |leaf| !weights.contains(&leaf) || fed.contains(&leaf);
             let states: Vec<Form> = states
                 .iter()
                 .zip(&slices)
-                .map(|(form, slice)| self.world.state(form, slice, inputs, recurrence))
+                .map(|(form, slice)| self.world.state(form, slice, &keep, recurrence))
                 .collect();
             let moments: Vec<Moments> = states.iter().map(|form| self.world.state_moments(form)).collect();
             let offset = if recur.reverse { extent - 1 - step } else { step };
@@ -129,6 +133,45 @@ impl Walk<'_> {
             results.push(Meaning::Real(Form::of(Variable { base, at: Coord::identity(shape.len()) })));
         }
         results
+    }
+
+    /// The weights that what is fed into a recurrence is multiplied by, and that its state is not.
+    fn fed(
+        &mut self,
+        recur: &Recur,
+        operands: &[Meaning],
+        from: &[Origins],
+        (start, extent): (i64, i64),
+        (weights, recurrence): (&Range<u32>, u32),
+        slices: &[Vec<i64>],
+    ) -> BTreeSet<u32> {
+        let is_weight = |leaf: u32| weights.contains(&leaf);
+        let mut fed = BTreeSet::new();
+        // What was multiplied before it was captured.
+        for meaning in &operands[..recur.captures] {
+            let Meaning::Real(form) = meaning else { continue };
+            for v in form.variables() {
+                let sources = &self.world.base(v.base).sources;
+                if sources.have_others(is_weight) {
+                    fed.extend(sources.leaves().filter(|leaf| is_weight(*leaf)));
+                }
+            }
+        }
+        // A trial: states that are zero at first would hide what depends on them.
+        let mut entries = Vec::new();
+        for (sequence, slice) in recur.sequences.iter().zip(slices) {
+            let first = if recur.reverse { extent } else { 0 };
+            let own = (0..sequence.lags as i64)
+                .map(|k| (first + k, self.world.blank_state(slice, recurrence)))
+                .collect::<BTreeMap<i64, Form>>();
+            entries.push(own);
+        }
+        let (before, first) = (std::mem::replace(&mut self.repeat, 0.0), self.world.len());
+        self.one_step(recur, operands, from, (start, extent, 0), &entries);
+        self.repeat = before;
+        let (inner, recurrent) = self.world.multiplied_weights(first, is_weight, recurrence);
+        fed.extend(inner);
+        &fed - &recurrent
     }
 
     /// The next states.

@@ -35,7 +35,7 @@ pub(super) struct Walk<'a> {
     pub(super) module: Module,
     /// By whether they are the model's outputs, and where they are.
     rows: IndexMap<(bool, Site), Sum>,
-    /// For how many steps of the recurrences around this one stands.
+    /// For how many steps of the recurrences around this one stands; 0 for a trial.
     pub(super) repeat: f64,
     /// Where steps are looked at instead of being followed: what was found.
     pub(super) found: Option<Vec<Recurrence>>,
@@ -151,7 +151,7 @@ impl Walk<'_> {
 
     pub(super) fn leaf(&mut self, leaf: usize, sizes: &[i64], variance: f64, normal: bool) -> Form {
         let part = sizes.iter().map(|n| (0, n - 1)).collect();
-        let source = Source { leaf: leaf as u32, part };
+        let source = Source { leaf: leaf as u32, part, rows: Vec::new() };
         let mut sources = Sources::default();
         sources.add(&source);
         let base = self.world.add(Base {
@@ -262,7 +262,7 @@ impl Walk<'_> {
     /// Adds what is known of a value to its row, which is there already for outputs.
     fn see(&mut self, key: &(bool, Site), meaning: &Meaning, ty: &TensorType) {
         let Meaning::Real(form) = meaning else { return };
-        if !self.rows.contains_key(key) {
+        if !self.rows.contains_key(key) || self.repeat == 0.0 {
             return;
         }
         let (spread, notes, why) = self.spread(form, ty);
@@ -286,7 +286,12 @@ impl Walk<'_> {
             Err(why) => (Spread::default(), Notes::default(), Some(why.to_string())),
             Ok(notes) => {
                 let (mean, variance) = (self.world.mean(form), self.world.covariance(form, 0, &sizes));
-                let why = variance.is_nan().then(|| "its summands are not independent".to_string());
+                let why = match (mean.is_nan(), variance.is_nan()) {
+                    (true, _) => Some("a function that is not defined for all values"),
+                    (_, true) => Some("its summands are not independent"),
+                    _ => None,
+                };
+                let why = why.map(str::to_string);
                 (Spread { mean, deviation: variance.max(0.0).sqrt() }.or_nan(variance), notes, why)
             }
         }

@@ -6,12 +6,12 @@
 //! For wide layers they are also nearly independent, which is assumed, and noted, where it is needed.
 //! What is neither is *dependent*, and no moment of both together is known.
 
-use super::coord::Coord;
+use super::coord::{Atom, Coord};
 use super::form::{BaseId, Form, Variable};
 use super::fun::{Fun, Funs};
 use super::moments::{Axes, Moments};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -22,7 +22,8 @@ pub struct Notes {
     pub normal: bool,
     /// That factors which are uncorrelated are independent.
     pub independent: bool,
-    /// That the weights of a recurrence are independent of its state, as if drawn anew each step.
+    /// That what a recurrence's state is multiplied by, and biases, are independent of it, as if drawn
+    /// anew each step.
     pub steps: bool,
     /// That rows gathered by different positions are different ones.
     pub gathered: bool,
@@ -49,12 +50,39 @@ pub(super) type Why = Arc<str>;
 pub(super) struct Source {
     pub leaf: u32,
     pub part: Vec<(i64, i64)>,
+    /// Where rows are gathered: by which data, and from where to where those are read. Different
+    /// positions of the same data count as different rows.
+    pub rows: Vec<Gathered>,
 }
+
+/// Data that gather, and the part of them that is read.
+type Gathered = (u32, Vec<(i64, i64)>);
 
 impl Source {
     fn overlaps(&self, other: &Source) -> bool {
         let meet = |((a, b), (c, d)): (&(i64, i64), &(i64, i64))| a <= d && c <= b;
-        self.leaf == other.leaf && self.part.iter().zip(&other.part).all(meet)
+        let overlap = |a: &[(i64, i64)], b: &[(i64, i64)]| a.iter().zip(b).all(meet);
+        let same_rows = |(data, part): &Gathered| {
+            let theirs = other.rows.iter().filter(|(other, _)| other == data);
+            theirs.fold(true, |same, (_, other)| same && overlap(part, other))
+        };
+        self.leaf == other.leaf && overlap(&self.part, &other.part) && self.rows.iter().all(same_rows)
+    }
+}
+
+impl Source {
+    /// What holds both, of one leaf.
+    fn hull(&self, other: &Source) -> Source {
+        let hull = |a: &[(i64, i64)], b: &[(i64, i64)]| -> Vec<(i64, i64)> {
+            a.iter().zip(b).map(|(a, b)| (a.0.min(b.0), a.1.max(b.1))).collect()
+        };
+        let data = |rows: &[Gathered]| rows.iter().map(|(data, _)| *data).collect::<Vec<_>>();
+        let rows = if data(&self.rows) == data(&other.rows) {
+            self.rows.iter().zip(&other.rows).map(|((data, a), (_, b))| (*data, hull(a, b))).collect()
+        } else {
+            Vec::new()
+        };
+        Source { leaf: self.leaf, part: hull(&self.part, &other.part), rows }
     }
 }
 
@@ -73,10 +101,7 @@ impl Sources {
         }
         parts.push(source.clone());
         if parts.len() > MAX_PARTS {
-            let hull = parts.iter().skip(1).fold(parts[0].clone(), |hull, next| Source {
-                leaf: hull.leaf,
-                part: hull.part.iter().zip(&next.part).map(|(a, b)| (a.0.min(b.0), a.1.max(b.1))).collect(),
-            });
+            let hull = parts.iter().skip(1).fold(parts[0].clone(), |hull, next| hull.hull(next));
             *parts = vec![hull];
         }
     }
@@ -88,6 +113,11 @@ impl Sources {
     /// Those for which this holds.
     pub fn only(&self, keep: impl Fn(u32) -> bool) -> Sources {
         Sources(self.0.iter().filter(|(leaf, _)| keep(**leaf)).map(|(l, s)| (*l, s.clone())).collect())
+    }
+
+    /// The leaves.
+    pub fn leaves(&self) -> impl Iterator<Item = u32> + '_ {
+        self.0.keys().copied()
     }
 
     /// Whether there are some for which this does not hold.
@@ -187,7 +217,7 @@ pub(super) struct World {
     /// Tables of numbers, by their sizes and bits.
     pub(super) tables: HashMap<(Vec<i64>, Vec<u64>), BaseId>,
     /// What parts of bases hang on.
-    reached: RefCell<HashMap<(BaseId, Vec<(i64, i64)>), Rc<Reached>>>,
+    reached: RefCell<HashMap<(BaseId, Vec<(i64, i64)>, Vec<Gathered>), Rc<Reached>>>,
     /// Parts of sequences.
     pub(super) parts: HashMap<Key, BaseId>,
     /// Raw moments of products of two tables.
@@ -281,12 +311,71 @@ impl World {
         v.at.iter().zip(&base.sizes).map(range).collect()
     }
 
+    /// The rows that a variable gathers.
+    fn rows(&self, v: &Variable, sizes: &[i64]) -> Vec<Gathered> {
+        let gathered = v.at.iter().filter_map(|c| match &c.terms[..] {
+            [(Atom::Data(data, index), 1)] if c.offset == 0 => {
+                let ranges: Option<Vec<(i64, i64)>> = index.iter().map(|c| c.range(sizes)).collect();
+                Some((*data, ranges?))
+            }
+            _ => None,
+        });
+        gathered.collect()
+    }
+
+    /// The weights that sums among the bases from `first` on multiply: by what is no part of a
+    /// recurrence's state, and by what is.
+    pub fn multiplied_weights(
+        &self,
+        first: usize,
+        is_weight: impl Fn(u32) -> bool,
+        recurrence: u32,
+    ) -> (BTreeSet<u32>, BTreeSet<u32>) {
+        let (mut fed, mut recurrent) = (BTreeSet::new(), BTreeSet::new());
+        for base in &self.bases[first..] {
+            let Kind::Sum { form, inner, .. } = &base.kind else { continue };
+            for (product, _) in &form.terms {
+                let (weights, others): (Vec<&Variable>, Vec<&Variable>) = product
+                    .iter()
+                    .map(|(v, _)| v)
+                    .partition(|v| self.base(v.base).only_leaf().is_some_and(&is_weight));
+                let of_state = others.iter().any(|v| self.reached(v, inner).sources.has_leaf(recurrence));
+                let found = if of_state { &mut recurrent } else { &mut fed };
+                found.extend(weights.iter().filter_map(|v| self.base(v.base).only_leaf()));
+            }
+        }
+        (fed, recurrent)
+    }
+
+    /// A state of which only is known that it is one.
+    pub fn blank_state(&mut self, sizes: &[i64], recurrence: u32) -> Form {
+        let mut sources = Sources::default();
+        sources.add(&Source { leaf: recurrence, part: Vec::new(), rows: Vec::new() });
+        let base = self.add(Base {
+            sizes: sizes.to_vec(),
+            moments: Moments::independent(0.0, 1.0, sizes.len()),
+            kind: Kind::State,
+            sources,
+            linear_in: Vec::new(),
+            normal: false,
+            normed: false,
+            notes: Notes::default(),
+            why: None,
+        });
+        Form::of(Variable { base, at: Coord::identity(sizes.len()) })
+    }
+
+    /// How many bases there are.
+    pub fn len(&self) -> usize {
+        self.bases.len()
+    }
+
     /// What a variable depends on, and the weights and inputs in which it is linear. Of a sum or
     /// function that is read in part only, those of that part.
     fn reached(&self, v: &Variable, sizes: &[i64]) -> Rc<Reached> {
         let base = self.base(v.base);
         let part = self.part(v, sizes);
-        let key = (v.base, part);
+        let key = (v.base, part, self.rows(v, sizes));
         if let Some(known) = self.reached.borrow().get(&key) {
             return known.clone();
         }
@@ -296,7 +385,7 @@ impl World {
             Kind::Leaf => {
                 let mut sources = Sources::default();
                 for source in base.sources.0.values().flatten() {
-                    sources.add(&Source { leaf: source.leaf, part: key.1.clone() });
+                    sources.add(&Source { leaf: source.leaf, part: key.1.clone(), rows: key.2.clone() });
                 }
                 let linear_in = sources.0.values().flatten().cloned().collect();
                 Reached { sources, linear_in }

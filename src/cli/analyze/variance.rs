@@ -18,7 +18,7 @@ use std::fmt::Write as _;
 const LETTERS: [(char, fn(&Notes) -> bool, &str); 4] = [
     ('n', |notes| notes.normal, "what a function is applied to counts as normal"),
     ('i', |notes| notes.independent, "factors that are uncorrelated count as independent"),
-    ('s', |notes| notes.steps, "the weights of a recurrence count as independent of its state"),
+    ('s', |notes| notes.steps, "recurrent weights and biases count as independent of the state"),
     ('g', |notes| notes.gathered, "rows that are gathered count as different ones"),
 ];
 
