@@ -219,6 +219,9 @@ impl World {
 
     /// All moments of a form; what is not known is NaN.
     pub fn moments(&mut self, form: &Form, sizes: &[i64]) -> (Moments, Checked) {
+        if self.symbolic {
+            return (Moments::unknown(sizes.len()), Ok(Notes::default()));
+        }
         match self.check(form, sizes) {
             Err(why) => (Moments::unknown(sizes.len()), Err(why)),
             Ok(notes) => {
@@ -248,11 +251,11 @@ impl World {
         notes.normal |= !linear;
         let normed = linear && self.has_normed(&compact.form, |f| f == Fun::IDENTITY);
         let mut moments = match &checked {
-            Ok(more) => {
+            Ok(more) if !self.symbolic => {
                 notes = notes.or(*more);
                 follow(self, moments)
             }
-            Err(_) => Moments::unknown(sizes.len()),
+            _ => Moments::unknown(sizes.len()),
         };
         let is_sum = matches!(kind, Kind::Sum { .. });
         if is_sum && self.has_normed(&compact.form, |f| f != Fun::IDENTITY) {

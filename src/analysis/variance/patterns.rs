@@ -315,6 +315,32 @@ fn places_of(z: &Variable, rank: usize) -> Vec<Option<Coord>> {
     at
 }
 
+/// Counts that are computed one by one; of more, others follow by interpolation.
+const MAX_COUNTS: usize = 24;
+
+/// The mean of the square of a weight, by the number of elements that take part.
+fn squares_by_count(counts: &[(f64, f64)], variance: f64) -> impl Fn(f64) -> f64 {
+    let filled: Vec<f64> = counts.iter().map(|(n, _)| *n).filter(|n| *n > 0.0).collect();
+    let (least, most) = filled.iter().fold((f64::MAX, 1.0f64), |(a, b), n| (a.min(*n), b.max(*n)));
+    let nodes: Vec<f64> = if filled.len() <= MAX_COUNTS {
+        filled
+    } else {
+        let at = |k: usize| least * (most / least).powf(k as f64 / (MAX_COUNTS - 1) as f64);
+        (0..MAX_COUNTS).map(at).collect()
+    };
+    // Between nodes the square times the count squared is a smooth function of its logarithm.
+    let table: Vec<(f64, f64)> =
+        nodes.into_iter().map(|n| (n.ln(), (n * n * softmax_square(n, variance)).ln())).collect();
+    move |n| {
+        let above = table.partition_point(|(at, _)| *at < n.ln()).clamp(1, table.len().max(2) - 1);
+        let (Some((a, low)), Some((b, high))) = (table.get(above - 1), table.get(above)) else {
+            return table.first().map_or(f64::NAN, |(at, value)| (value - 2.0 * at).exp());
+        };
+        let value = low + (high - low) * (n.ln() - a) / (b - a);
+        (value - 2.0 * n.ln()).exp()
+    }
+}
+
 /// Moments of a softmax of scores over the axes from `kept` on.
 fn softmax_moments(score: &Moments, kept: usize, inner: &[i64], counts: &[(f64, f64)]) -> Moments {
     let over: Axes = ((1 << inner.len()) - 1) & !((1 << kept) - 1);
@@ -323,11 +349,9 @@ fn softmax_moments(score: &Moments, kept: usize, inner: &[i64], counts: &[(f64, 
     let own = |differ: Axes| score.cov[(differ & !over) as usize] - score.cov[(differ | over) as usize];
     let filled: f64 = counts.iter().filter(|(n, _)| *n > 0.0).map(|(_, share)| share).sum();
     let mean = filled / width;
-    let square: f64 = counts
-        .iter()
-        .filter(|(n, _)| *n > 0.0)
-        .map(|(n, share)| share * n / width * softmax_square(*n, own(0)))
-        .sum();
+    let squares = squares_by_count(counts, own(0));
+    let square: f64 =
+        counts.iter().filter(|(n, _)| *n > 0.0).map(|(n, share)| share * n / width * squares(*n)).sum();
     let other = if width > 1.0 { (filled - width * square) / (width * (width - 1.0)) } else { 0.0 };
     let cov = (0..score.cov.len() as Axes).map(|differ| {
         let whole = if differ & over == 0 { square } else { other } - mean * mean;
@@ -350,6 +374,18 @@ mod tests {
         assert!((sum.mean - 1.0).abs() < 1e-12 && sum.variance().abs() < 1e-9);
         let even = softmax_moments(&Moments::independent(0.0, 0.0, 2), 1, &[3, 5], &[(5.0, 1.0)]);
         assert!(even.variance().abs() < 1e-9);
+    }
+
+    #[test]
+    fn many_counts_are_interpolated() {
+        let counts: Vec<(f64, f64)> = (1..=100).map(|n| (f64::from(n), 0.01)).collect();
+        let squares = squares_by_count(&counts, 1.5);
+        for n in [1.0, 2.0, 7.0, 33.0, 100.0] {
+            let (got, want) = (squares(n), softmax_square(n, 1.5));
+            assert!((got - want).abs() < 5e-3 * want, "{n}: {got} is not {want}");
+        }
+        let one = squares_by_count(&[(4.0, 1.0)], 0.5);
+        assert!((one(4.0) - softmax_square(4.0, 0.5)).abs() < 1e-12);
     }
 
     #[test]

@@ -72,13 +72,13 @@ impl<'a> Walk<'a> {
         Walk {
             program,
             dims,
-            world: World::new(),
+            world: World::new(found.is_some()),
             vars: BTreeMap::new(),
             fresh: program.signature.inputs.len() as u32,
             at: Vec::new(),
             module: Module { function: program.entry, depth: 0, path: String::new(), input: None },
             rows: IndexMap::new(),
-            repeat: 1.0,
+            repeat: if found.is_some() { 0.0 } else { 1.0 },
             found,
         }
     }
@@ -207,7 +207,7 @@ impl Walk<'_> {
             let ty = &graph.node(graph.args[*k]).results[0];
             from[*k].is_none() && ty.dtype.is_float()
         });
-        self.module.input = first.and_then(|k| {
+        self.module.input = first.filter(|_| self.found.is_none()).and_then(|k| {
             let Meaning::Real(form) = &args[k] else { return None };
             let ty = graph.node(graph.args[k]).results[0].clone();
             Some(self.spread(form, &ty).0.deviation)

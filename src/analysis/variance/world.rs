@@ -211,6 +211,8 @@ pub(super) type Key = (&'static str, Vec<(super::form::Product, u64)>, Vec<i64>,
 /// The bases, and what was computed of them.
 pub(super) struct World {
     pub funs: Funs,
+    /// Whether only forms are asked for, and no moments.
+    pub symbolic: bool,
     bases: Vec<Base>,
     interned: HashMap<Key, BaseId>,
     expansions: HashMap<(Fun, u64, u64), Arc<[f64]>>,
@@ -225,9 +227,10 @@ pub(super) struct World {
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub fn new(symbolic: bool) -> Self {
         World {
             funs: Funs::new(),
+            symbolic,
             bases: Vec::new(),
             interned: HashMap::new(),
             expansions: HashMap::new(),
