@@ -98,7 +98,7 @@ pub type Monomial = Vec<(Atom, u32)>;
 const MAX_TERMS: usize = 256;
 
 /// Atoms of one formula, those within atoms included.
-const MAX_ATOMS: u32 = 8192;
+const MAX_ATOMS: u32 = 2048;
 
 /// Greatest exponent. Any size above 1 to a higher one leaves the 64-bit range.
 const MAX_EXPONENT: u32 = 64;

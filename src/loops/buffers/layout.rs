@@ -2,8 +2,8 @@
 //!
 //! Tenants of known size go into the fixed part, largest first, each into the smallest gap left by
 //! those that are live at the same time (best fit). Tenants of symbolic size have no order, so they
-//! share *slots*: a tenant takes the first slot none of whose tenants is live with it, preferring
-//! one that already has a tenant of its size; the slot is as large as the largest of them.
+//! share *slots*: a tenant takes a slot none of whose tenants is live with it, preferring one of its
+//! size, then one that is known to be larger or smaller; the slot is as large as the largest of them.
 
 use super::live::live;
 use super::{ALIGN_BYTES, FramePlan, LimitError, Occupant, Place, Tenant};
@@ -102,8 +102,49 @@ fn best_gap(taken: &[(i64, i64)], size: i64) -> i64 {
 }
 
 struct Slot {
-    size: Dim,
+    /// The sizes that count: none is known to be at least another.
+    sizes: Vec<Dim>,
     members: Vec<usize>,
+}
+
+/// How well a tenant fits a slot, best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Fit {
+    /// There is a tenant of its size.
+    Same,
+    /// The slot is never smaller.
+    Inside,
+    /// The slot is never larger, and grows to its size.
+    Grown,
+    /// Which is larger depends on the sizes of a call.
+    Unordered,
+}
+
+impl Slot {
+    fn fit(&self, size: &Dim) -> Fit {
+        if self.sizes.contains(size) {
+            Fit::Same
+        } else if self.sizes.iter().any(|known| covers(known, size)) {
+            Fit::Inside
+        } else if self.sizes.iter().all(|known| covers(size, known)) {
+            Fit::Grown
+        } else {
+            Fit::Unordered
+        }
+    }
+
+    fn take(&mut self, tenant: usize, size: &Dim) {
+        self.members.push(tenant);
+        if !self.sizes.iter().any(|known| covers(known, size)) {
+            self.sizes.retain(|known| !covers(size, known));
+            self.sizes.push(size.clone());
+        }
+    }
+}
+
+/// Whether a size is at least another for all values of the dimensions.
+fn covers(size: &Dim, other: &Dim) -> bool {
+    size.sub(other).is_ok_and(|room| room.is_non_negative())
 }
 
 /// Gives the tenants of symbolic size their slots, and the sizes of these.
@@ -115,13 +156,10 @@ fn slots(tenants: &mut [Tenant]) -> Result<Vec<Dim>, LimitError> {
     for k in order {
         let free = |slot: &Slot| slot.members.iter().all(|m| !overlap(tenants[*m].live, tenants[k].live));
         let size = &tenants[k].size_bytes;
-        let same = slots.iter().position(|slot| free(slot) && slot.size == *size);
-        match same.or_else(|| slots.iter().position(free)) {
-            Some(at) => {
-                slots[at].size = slots[at].size.maximum(size)?;
-                slots[at].members.push(k);
-            }
-            None => slots.push(Slot { size: size.clone(), members: vec![k] }),
+        let best = slots.iter_mut().filter(|slot| free(slot)).min_by_key(|slot| slot.fit(size));
+        match best {
+            Some(slot) => slot.take(k, size),
+            None => slots.push(Slot { sizes: vec![size.clone()], members: vec![k] }),
         }
     }
     for (at, slot) in slots.iter().enumerate() {
@@ -129,5 +167,6 @@ fn slots(tenants: &mut [Tenant]) -> Result<Vec<Dim>, LimitError> {
             tenants[*member].place = Place::Slot(at);
         }
     }
-    Ok(slots.into_iter().map(|slot| slot.size).collect())
+    let largest = |sizes: Vec<Dim>| sizes.iter().try_fold(Dim::ZERO, |most, size| most.maximum(size));
+    slots.into_iter().map(|slot| largest(slot.sizes).map_err(LimitError)).collect()
 }
