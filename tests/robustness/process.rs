@@ -64,6 +64,11 @@ impl Mdlc {
         self.under(&format!("ulimit -v {}; export MALLOC_ARENA_MAX=1", mebibytes << 10))
     }
 
+    /// At most so many seconds of a processor; a signal ends what takes more.
+    pub fn processor(self, seconds: u32) -> Self {
+        self.under(&format!("ulimit -t {seconds}"))
+    }
+
     /// The command, ready to be started.
     pub fn command(&self) -> Command {
         let mut command = Command::new("sh");
