@@ -82,10 +82,9 @@ pub(super) fn run(
     }
     let mut context = Context::new();
     let entry = code.entry(index);
-    // SAFETY: `code` was compiled from the program that `func` is function `index` of, and keeps
-    // the code alive. `pointers` has its arguments and results in order, each aligned, of at least
-    // its buffer's bytes for these dimensions and borrowed for the call, results mutably; the
-    // arena has the bytes that the plan asks for; `dims` has been bound in the signature's order.
+    // SAFETY: `code` is alive and has `func` as function `index`. `pointers` are its arguments and results
+    // in order, each aligned, borrowed for the call, and of its buffer's bytes for `dims`, which are those
+    // of the signature in order; the arena has the bytes that the plan asks for.
     let status = unsafe { entry(&mut context, dims.as_ptr(), arena.as_mut_ptr(), pointers.as_ptr()) };
     if status == Status::Ok as i32 {
         Ok(())
