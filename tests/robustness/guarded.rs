@@ -104,6 +104,9 @@ impl Drop for Guarded {
     }
 }
 
+/// Code without wide kernels, and with those that the processor has.
+pub const ALL: [Kernels; 2] = [Kernels::None, Kernels::Widest];
+
 /// A program that is called by hand.
 pub struct Native {
     program: LoopProgram,
@@ -120,11 +123,11 @@ pub struct Called {
 }
 
 impl Native {
-    pub fn new(program: LoopProgram) -> Self {
+    pub fn new(program: LoopProgram, kernels: Kernels) -> Self {
         report_faults();
         let plan = buffers::plan(&program).unwrap();
         let blob = BlobLayout::new(&program).unwrap();
-        let code = Code::new(&program, &plan, Kernels::Widest.isa().unwrap(), None).unwrap();
+        let code = Code::new(&program, &plan, kernels.isa().unwrap(), None).unwrap();
         Native { program, plan, blob, code }
     }
 

@@ -2,7 +2,8 @@
 
 use super::alone::alone;
 use super::corpus::root;
-use super::guarded::{Called, Flush, Native};
+use super::guarded::{ALL, Called, Flush, Native};
+use mdlc::codegen::target::Kernels;
 use mdlc::driver::cases::{Check, Prepared};
 use mdlc::driver::table::Table;
 use mdlc::runtime::Compiled;
@@ -13,6 +14,7 @@ use std::fs;
 /// One call of a third-party case, compiled.
 struct Case {
     name: String,
+    kernels: Kernels,
     native: Native,
     inputs: Vec<Tensor>,
     weights: Vec<Tensor>,
@@ -20,7 +22,7 @@ struct Case {
     outputs: Vec<Tensor>,
 }
 
-/// Does something with every call of every case.
+/// Does something with every call of every case, by both kinds of code.
 fn for_each_case(mut work: impl FnMut(Case)) {
     let base = root().join("tests/oracles");
     let table: Table = toml::from_str(&fs::read_to_string(base.join("cases.toml")).unwrap()).unwrap();
@@ -30,17 +32,21 @@ fn for_each_case(mut work: impl FnMut(Case)) {
             let Prepared { mut unit, inputs, weights } = check.prepare(call).unwrap();
             unit.optimise(None).unwrap();
             let loops = unit.lower().unwrap();
-            let model = Compiled::new(loops.clone()).unwrap().bind(&check.weights).unwrap();
-            let ports = unit.program.signature.inputs.iter();
-            let named = ports.zip(&inputs).map(|(port, (_, t))| (port.name.as_str(), t.view()));
-            let outputs = model.call(named).unwrap().into_tensors().into_values().collect();
-            work(Case {
-                name: case.name.clone(),
-                native: Native::new(loops),
-                inputs: inputs.into_iter().map(|(_, tensor)| tensor).collect(),
-                weights,
-                outputs,
-            });
+            for kernels in ALL {
+                let model =
+                    Compiled::with(loops.clone(), kernels, None).unwrap().bind(&check.weights).unwrap();
+                let ports = unit.program.signature.inputs.iter();
+                let named = ports.zip(&inputs).map(|(port, (_, t))| (port.name.as_str(), t.view()));
+                let outputs = model.call(named).unwrap().into_tensors().into_values().collect();
+                work(Case {
+                    name: case.name.clone(),
+                    kernels,
+                    native: Native::new(loops.clone(), kernels),
+                    inputs: inputs.iter().map(|(_, tensor)| tensor.clone()).collect(),
+                    weights: weights.clone(),
+                    outputs,
+                });
+            }
         }
     }
 }
@@ -49,7 +55,13 @@ impl Case {
     /// `what` tells calls of a case apart in the report of a fault.
     fn call(&self, what: &str, inputs: &[Tensor], flush: Flush) -> Called {
         let env = self.native.dims(inputs, &self.weights).unwrap();
-        self.native.call(&format!("{} {what}", self.name), inputs, &self.weights, &env, flush)
+        self.native.call(
+            &format!("{} {what}, kernels {:?}", self.name, self.kernels),
+            inputs,
+            &self.weights,
+            &env,
+            flush,
+        )
     }
 }
 

@@ -4,7 +4,7 @@
 
 use super::alone::alone;
 use super::effort;
-use super::guarded::{Flush, Guarded, Native};
+use super::guarded::{ALL, Flush, Guarded, Native};
 use mdlc::Compiler;
 use mdlc::graph::eval::{Mode, evaluate};
 use mdlc::tensor::Tensor;
@@ -163,8 +163,9 @@ fn play_tricks() {
         };
         let program = unit.program.clone();
         unit.optimise(None).unwrap();
-        let native = Native::new(unit.lower().unwrap_or_else(|error| panic!("{trick}\n{error}")));
-        for round in 0..40 * effort() {
+        let loops = unit.lower().unwrap_or_else(|error| panic!("{trick}\n{error}"));
+        let natives = ALL.map(|kernels| Native::new(loops.clone(), kernels));
+        for (round, native) in (0..40 * effort()).flat_map(|round| natives.iter().map(move |n| (round, n))) {
             let x = Tensor::new([5], vec![1.0f32, 2.0, 4.0, 8.0, 16.0]).unwrap();
             let mut of = |count: usize| {
                 Tensor::new([count], (0..count).map(|_| draw(&mut random)).collect::<Vec<i64>>()).unwrap()
@@ -181,8 +182,9 @@ fn play_tricks() {
             let told = match (&want, called.failed) {
                 (Ok(want), None) => {
                     computed += 1;
-                    let same = |(w, g): (&Tensor, &[u8])| match w.as_f32() {
-                        // The order of a sum is the back end's.
+                    // The order of a sum is the back end's, which shows where the terms are no powers of two.
+                    let rounds = trick.contains("softmax");
+                    let same = |(w, g): (&Tensor, &[u8])| match w.as_f32().filter(|_| rounds) {
                         Some(w) => w.iter().zip(g.chunks_exact(4)).all(|(w, g)| {
                             let g = f32::from_le_bytes([g[0], g[1], g[2], g[3]]);
                             w.to_bits() == g.to_bits() || (w - g).abs() <= 1e-6 * w.abs()
