@@ -35,12 +35,12 @@ struct Walks {
 impl FuncCx<'_, '_> {
     /// Emits a product with vectors along the contracted axis.
     pub(super) fn dots(&mut self, product: &mut Product<'_>) -> Result<(), CodeError> {
-        for band in self.bands(product.m, FULL_ROWS) {
+        for band in self.bands(product.sides.m, FULL_ROWS) {
             if band.rows == 0 {
                 continue;
             }
             let widths = if band.rows == 1 { vec![SINGLE_ROW_COLUMNS, LANES, 1] } else { vec![LANES, 1] };
-            self.strips(product.n, &widths, |cx, width, column| {
+            self.strips(product.sides.n, &widths, |cx, width, column| {
                 cx.looped(band.from, band.to, band.rows as i64, false, |cx, row| {
                     cx.dot_tile(product, band, width, row, column)
                 })
@@ -59,7 +59,7 @@ impl FuncCx<'_, '_> {
     ) -> Result<(), CodeError> {
         self.check_size()?;
         let tile = Tile { rows: band.rows, columns: width as usize };
-        let (lhs, rhs) = (product.lhs, product.rhs);
+        let (lhs, rhs) = (product.sides.lhs, product.sides.rhs);
         let from = self.bytes(row, lhs.slow);
         let left = self.builder.ins().iadd(lhs.pointer, from);
         let from = self.bytes(column, rhs.fast);
@@ -80,7 +80,7 @@ impl FuncCx<'_, '_> {
                 sums.push(self.add_lanes(of_row[0]));
             }
         }
-        if product.k.known.is_none_or(|k| k % LANES != 0) {
+        if product.sides.k.known.is_none_or(|k| k % LANES != 0) {
             sums = self.last_terms(product, tile, &walks, &sums);
         }
         self.finish(product, vectors, (row, column), &sums, tile.columns.div_ceil(4))
@@ -88,8 +88,8 @@ impl FuncCx<'_, '_> {
 
     /// Four terms at a time; leaves the pointers at the first term that is left over.
     fn vector_terms(&mut self, product: &Product<'_>, tile: Tile, walks: &mut Walks) -> Vec<Value> {
-        let (lhs, rhs) = (product.lhs, product.rhs);
-        let turns = self.builder.ins().sshr_imm_u(product.k.value, 2);
+        let (lhs, rhs) = (product.sides.lhs, product.sides.rhs);
+        let turns = self.builder.ins().sshr_imm_u(product.sides.k.value, 2);
         let step = self.int(4 * LANES);
         let sums = self.zeros(true, tile.rows * tile.columns);
         let pointers = [(walks.left, step), (walks.right, step)];
@@ -114,11 +114,11 @@ impl FuncCx<'_, '_> {
 
     /// The terms that do not fill a vector, one at a time, added to sums per column.
     fn last_terms(&mut self, product: &Product<'_>, tile: Tile, walks: &Walks, sums: &[Value]) -> Vec<Value> {
-        let (lhs, rhs) = (product.lhs, product.rhs);
+        let (lhs, rhs) = (product.sides.lhs, product.sides.rhs);
         let vectors = tile.columns > 1;
-        let turns = self.builder.ins().band_imm_s(product.k.value, LANES - 1);
+        let turns = self.builder.ins().band_imm_s(product.sides.k.value, LANES - 1);
         // A negative size has no terms, though its last bits may be set.
-        let none = self.builder.ins().smin(product.k.value, turns);
+        let none = self.builder.ins().smin(product.sides.k.value, turns);
         let step = self.int(4);
         let pointers = [(walks.left, step), (walks.right, step)];
         let (_, sums) = self.carried(none, &pointers, sums, |cx, at, sums| {

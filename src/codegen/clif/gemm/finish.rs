@@ -72,7 +72,7 @@ impl FuncCx<'_, '_> {
         (row, column): (Value, Value),
         sum: Value,
     ) -> Result<(), CodeError> {
-        let out = product.out;
+        let out = product.sides.out;
         let value = match &mut product.epilogue {
             Some(epilogue) => self.scoped(|cx| {
                 if vectors {

@@ -24,17 +24,17 @@ struct Terms {
 
 /// Whether single rows of a product are best computed this way.
 pub(super) fn suits(product: &Product<'_>) -> bool {
-    product.outer.is_empty()
-        && product.rhs.fast.is(1)
-        && product.out.fast.is(1)
-        && product.n.known.is_none_or(|n| n >= MIN_COLUMNS)
+    product.sides.outer.is_empty()
+        && product.sides.rhs.fast.is(1)
+        && product.sides.out.fast.is(1)
+        && product.sides.n.known.is_none_or(|n| n >= MIN_COLUMNS)
 }
 
 impl FuncCx<'_, '_> {
     /// Emits one row of a product.
     pub(super) fn line(&mut self, product: &mut Product<'_>, row: Value) -> Result<(), CodeError> {
         self.check_size()?;
-        let (lhs, out, n, k) = (product.lhs, product.out, product.n, product.k);
+        let (lhs, out, n, k) = (product.sides.lhs, product.sides.out, product.sides.n, product.sides.k);
         let from = self.bytes(row, lhs.slow);
         let left = self.builder.ins().iadd(lhs.pointer, from);
         let from = self.bytes(row, out.slow);
@@ -65,7 +65,7 @@ impl FuncCx<'_, '_> {
 
     /// Factors `term..term + count` of the left row, and the rows of the matrix they belong to.
     fn terms(&mut self, product: &Product<'_>, left: Value, term: Value, count: usize) -> Terms {
-        let (lhs, rhs) = (product.lhs, product.rhs);
+        let (lhs, rhs) = (product.sides.lhs, product.sides.rhs);
         let from = self.bytes(term, lhs.fast);
         let left = self.builder.ins().iadd(left, from);
         let scalars: Vec<Value> = self
@@ -89,12 +89,12 @@ impl FuncCx<'_, '_> {
         disp: i32,
     ) {
         let factors = if vectors { &terms.vectors } else { &terms.scalars };
-        let mut sum = self.element(product.out, sums, column, vectors, disp);
+        let mut sum = self.element(product.sides.out, sums, column, vectors, disp);
         for (factor, (row, at)) in factors.iter().zip(&terms.rows) {
-            let value = self.element(product.rhs, *row, column, vectors, at + disp);
+            let value = self.element(product.sides.rhs, *row, column, vectors, at + disp);
             sum = self.builder.ins().fma(*factor, value, sum);
         }
-        self.element_store(product.out, sums, column, vectors, disp, sum);
+        self.element_store(product.sides.out, sums, column, vectors, disp, sum);
     }
 
     fn element(&mut self, of: Operand, line: Value, column: Value, vectors: bool, disp: i32) -> Value {

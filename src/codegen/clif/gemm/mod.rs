@@ -21,7 +21,6 @@ mod rows;
 use super::super::error::CodeError;
 use super::function::FuncCx;
 use super::lanes::{LANES, Lanes};
-use super::wide::Sides;
 use crate::loops::ir::{Gemm, GemmEpilogue, Matrix, ScalarId};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{AliasRegion, BlockArg, InstBuilder, MemFlagsData, Value, types};
@@ -63,8 +62,9 @@ impl Operand {
     }
 }
 
-/// A product in the orientation in which it is computed.
-struct Product<'g> {
+/// A product in one of its two orientations.
+#[derive(Clone)]
+pub(super) struct Sides {
     pub m: Extent,
     pub n: Extent,
     pub k: Extent,
@@ -72,7 +72,31 @@ struct Product<'g> {
     pub lhs: Operand,
     pub rhs: Operand,
     pub out: Operand,
-    pub epilogue: Option<Epilogue<'g>>,
+    /// Whether it is the transposed product, whose rows are the columns of the program's.
+    pub flipped: bool,
+}
+
+impl Sides {
+    /// The transposed product.
+    pub fn flipped(&self) -> Sides {
+        let outer = self.outer.iter().map(|axis| Outer { lhs: axis.rhs, rhs: axis.lhs, ..*axis });
+        Sides {
+            outer: outer.collect(),
+            m: self.n,
+            n: self.m,
+            k: self.k,
+            lhs: self.rhs.transposed(),
+            rhs: self.lhs.transposed(),
+            out: self.out.transposed(),
+            flipped: !self.flipped,
+        }
+    }
+}
+
+/// A product in the orientation in which it is computed.
+struct Product<'g> {
+    sides: Sides,
+    epilogue: Option<Epilogue<'g>>,
 }
 
 /// A contracted axis around `k`, with what a step moves each operand by.
@@ -84,11 +108,11 @@ pub(super) struct Outer {
 }
 
 struct Epilogue<'g> {
-    pub of: &'g GemmEpilogue,
+    of: &'g GemmEpilogue,
     /// Whether `i` of the product is the epilogue's column.
-    pub transposed: bool,
-    pub lanes: Lanes,
-    pub heavy: bool,
+    transposed: bool,
+    lanes: Lanes,
+    heavy: bool,
 }
 
 /// Rows `from..to` in tiles of `rows`.
@@ -111,24 +135,17 @@ impl FuncCx<'_, '_> {
             let (lhs, rhs) = (self.extent(axis.lhs)?, self.extent(axis.rhs)?);
             outer.push(Outer { extent: self.extent(axis.extent)?, lhs, rhs });
         }
-        let sides = Sides { m, n, k, outer: outer.clone(), lhs, rhs, out, flipped: false };
-        if self.wide_product(gemm, sides)? {
+        let sides = Sides { m, n, k, outer, lhs, rhs, out, flipped: false };
+        if self.wide_product(gemm, &sides)? {
             return Ok(());
         }
-        let dots = outer.is_empty() && lhs.fast.is(1) && rhs.slow.is(1);
+        let dots = sides.outer.is_empty() && lhs.fast.is(1) && rhs.slow.is(1);
         // One column alone is a product of a row with the transpose.
         let transposed = if n.is(1) { !m.is(1) } else { !rhs.fast.is(1) && lhs.slow.is(1) };
-        if transposed {
-            outer.iter_mut().for_each(|axis| std::mem::swap(&mut axis.lhs, &mut axis.rhs));
-        }
-        let (m, n, lhs, rhs, out) = if transposed {
-            (n, m, rhs.transposed(), lhs.transposed(), out.transposed())
-        } else {
-            (m, n, lhs, rhs, out)
-        };
+        let sides = if transposed { sides.flipped() } else { sides };
         let epilogue = gemm.epilogue.as_ref().map(|of| self.epilogue(of, transposed));
-        let mut product = Product { m, n, k, outer, lhs, rhs, out, epilogue };
-        if !product.rhs.fast.is(1) && dots { self.dots(&mut product) } else { self.rows(&mut product) }
+        let mut product = Product { sides, epilogue };
+        if !product.sides.rhs.fast.is(1) && dots { self.dots(&mut product) } else { self.rows(&mut product) }
     }
 
     fn extent(&mut self, id: ScalarId) -> Result<Extent, CodeError> {

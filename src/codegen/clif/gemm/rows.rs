@@ -15,7 +15,7 @@ impl FuncCx<'_, '_> {
     /// Emits a product with vectors along columns, or, where the right operand is not contiguous
     /// there, with single columns.
     pub(super) fn rows(&mut self, product: &mut Product<'_>) -> Result<(), CodeError> {
-        for band in self.bands(product.m, FULL_ROWS) {
+        for band in self.bands(product.sides.m, FULL_ROWS) {
             if band.rows == 0 {
                 continue;
             }
@@ -24,7 +24,7 @@ impl FuncCx<'_, '_> {
                 continue;
             }
             let widths = widths(product, band.rows);
-            self.strips(product.n, &widths, |cx, width, column| {
+            self.strips(product.sides.n, &widths, |cx, width, column| {
                 cx.looped(band.from, band.to, band.rows as i64, false, |cx, row| {
                     cx.row_tile(product, band, width, row, column)
                 })
@@ -44,7 +44,7 @@ impl FuncCx<'_, '_> {
         self.check_size()?;
         let vectors = width >= LANES;
         let across = (width / lanes_of(vectors)) as usize;
-        let (lhs, rhs) = (product.lhs, product.rhs);
+        let (lhs, rhs) = (product.sides.lhs, product.sides.rhs);
         let from = self.bytes(row, lhs.slow);
         let left = self.builder.ins().iadd(lhs.pointer, from);
         let from = self.bytes(column, rhs.fast);
@@ -55,7 +55,7 @@ impl FuncCx<'_, '_> {
         let offsets = self.walk(zero, lhs.slow, band.rows);
         let sums = self.zeros(vectors, band.rows * across);
         let ty = if vectors { types::F32X4 } else { types::F32 };
-        let contracted = (product.outer.as_slice(), product.k.value);
+        let contracted = (product.sides.outer.as_slice(), product.sides.k.value);
         let sums = self.contracted(contracted, (left, right), steps, &sums, &mut |cx, at, sums| {
             let columns: Vec<Value> = (0..across)
                 .map(|v| cx.builder.ins().load(ty, rhs.flags(!vectors), at[1], 16 * v as i32))
@@ -77,11 +77,11 @@ impl FuncCx<'_, '_> {
 
 /// The widths of strips of columns, widest first.
 fn widths(product: &Product<'_>, rows: usize) -> Vec<i64> {
-    if !product.rhs.fast.is(1) {
+    if !product.sides.rhs.fast.is(1) {
         return vec![1];
     }
     let most = VECTORS[rows];
-    let across = match product.n.known.map(|n| n / LANES) {
+    let across = match product.sides.n.known.map(|n| n / LANES) {
         // As many as there are, or one fewer where that leaves less over.
         Some(there) if there > 0 => {
             let wide = most.min(there);

@@ -39,12 +39,8 @@ impl FuncCx<'_, '_> {
         let (first, whole) = (shape.body_slot(), shape.is_whole(isa));
         let Some(kernel) = self.kernel(Shape::Lanes(shape), of)? else { return Ok(false) };
         let size = self.scalar(extent)?;
-        let (on, done) = (self.builder.create_block(), self.builder.create_block());
         let some = self.builder.ins().icmp_imm_s(IntCC::SignedGreaterThan, size, 0);
-        self.builder.ins().brif(some, on, &[], done, &[]);
-        self.builder.seal_block(on);
-        self.builder.switch_to_block(on);
-        self.scoped(|cx| {
+        self.only_if(some, |cx| {
             let block = cx.block(first as usize + arguments.len());
             cx.pass(block, COUNT_SLOT, size);
             cx.pass_fixed(block, first, &arguments)?;
@@ -70,9 +66,6 @@ impl FuncCx<'_, '_> {
                 Ok(())
             })
         })?;
-        self.builder.ins().jump(done, &[]);
-        self.builder.seal_block(done);
-        self.builder.switch_to_block(done);
         Ok(true)
     }
 }

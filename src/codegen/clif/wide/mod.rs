@@ -7,8 +7,6 @@
 mod lanes;
 mod product;
 
-pub(super) use product::Sides;
-
 use super::super::error::CodeError;
 use super::super::vector::body::{Affine, Argument, Poly};
 use super::super::vector::kernels::Shape;
@@ -41,6 +39,23 @@ impl FuncCx<'_, '_> {
         let place = place.map(|(sources, b)| format!("{}, {}", b.name, sources.place(b.span)));
         let id = self.kernels.function(self.module, shape, place)?;
         Ok(id.map(|id| self.import(id)))
+    }
+
+    /// Emits what happens only where a condition holds.
+    fn only_if(
+        &mut self,
+        condition: Value,
+        emit: impl FnOnce(&mut Self) -> Result<(), CodeError>,
+    ) -> Result<(), CodeError> {
+        let (on, done) = (self.builder.create_block(), self.builder.create_block());
+        self.builder.ins().brif(condition, on, &[], done, &[]);
+        self.builder.seal_block(on);
+        self.builder.switch_to_block(on);
+        self.scoped(emit)?;
+        self.builder.ins().jump(done, &[]);
+        self.builder.seal_block(done);
+        self.builder.switch_to_block(done);
+        Ok(())
     }
 
     fn block(&mut self, slots: usize) -> Block {

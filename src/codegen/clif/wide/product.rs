@@ -32,7 +32,7 @@ use super::super::super::vector::line::Line;
 use super::super::super::vector::pack::Pack;
 use super::super::super::vector::tile::{MAX_OUTER, Tail, Tile, slot, tallest, widest};
 use super::super::function::{FuncCx, internal};
-use super::super::gemm::{Extent, Operand, Outer};
+use super::super::gemm::{Extent, Sides};
 use super::{Block, Start};
 use crate::loops::ir::{BufferId, Gemm};
 use cranelift_codegen::ir::condcodes::IntCC;
@@ -57,46 +57,10 @@ const PANEL_ROWS: i64 = 504;
 /// Single rows of products with more vectors of columns than this read the matrix in order.
 const MAX_STRIP_VECTORS: i64 = 16;
 
-/// A product in one of its two orientations.
-#[derive(Clone)]
-pub(in super::super) struct Sides {
-    pub m: Extent,
-    pub n: Extent,
-    pub k: Extent,
-    pub outer: Vec<Outer>,
-    pub lhs: Operand,
-    pub rhs: Operand,
-    pub out: Operand,
-    /// Whether it is the transposed product, whose rows are the columns of the program's.
-    pub flipped: bool,
-}
-
-impl Sides {
-    fn flipped(&self) -> Sides {
-        let outer = self.outer.iter().map(|axis| Outer { lhs: axis.rhs, rhs: axis.lhs, ..*axis });
-        Sides {
-            outer: outer.collect(),
-            m: self.n,
-            n: self.m,
-            k: self.k,
-            lhs: self.rhs.transposed(),
-            rhs: self.lhs.transposed(),
-            out: self.out.transposed(),
-            flipped: !self.flipped,
-        }
-    }
-
-    /// Whether strips of the right operand are transposed by being copied.
-    fn transposes(&self) -> bool {
-        !self.rhs.fast.is(1)
-    }
-}
-
 /// The orientation in which there are kernels for a product: one in which result and right operand are
 /// contiguous along columns, or else one in which the right operand is contiguous along the terms.
-fn oriented(sides: Sides) -> Option<Sides> {
-    let flipped = sides.flipped();
-    let both = [sides, flipped];
+fn oriented(sides: &Sides) -> Option<Sides> {
+    let both = [sides.clone(), sides.flipped()];
     let stores = |of: &&Sides| of.out.fast.is(1) && !of.n.is(1);
     let direct = both.iter().filter(stores).find(|of| of.rhs.fast.is(1));
     // A single row reads the right operand once, which is cheaper than copying it.
@@ -158,7 +122,7 @@ struct Strips {
 
 impl FuncCx<'_, '_> {
     /// Emits a product by kernels, or says that there are none for it.
-    pub(in super::super) fn wide_product(&mut self, gemm: &Gemm, sides: Sides) -> Result<bool, CodeError> {
+    pub(in super::super) fn wide_product(&mut self, gemm: &Gemm, sides: &Sides) -> Result<bool, CodeError> {
         let Some(isa) = self.kernels.isa() else { return Ok(false) };
         let Some(product) = oriented(sides) else { return Ok(false) };
         if product.outer.len() > MAX_OUTER {
@@ -183,11 +147,7 @@ impl FuncCx<'_, '_> {
         let some_rows = self.builder.ins().icmp_imm_s(IntCC::SignedGreaterThan, product.m.value, 0);
         let some_columns = self.builder.ins().icmp_imm_s(IntCC::SignedGreaterThan, product.n.value, 0);
         let some = self.builder.ins().band(some_rows, some_columns);
-        let (on, done) = (self.builder.create_block(), self.builder.create_block());
-        self.builder.ins().brif(some, on, &[], done, &[]);
-        self.builder.seal_block(on);
-        self.builder.switch_to_block(on);
-        self.scoped(|cx| {
+        self.only_if(some, |cx| {
             let block = cx.block(slot::BODY as usize + arguments.len());
             let plan = Plan { product, isa, block, tail, arguments, out: gemm.out.at.buffer };
             cx.fixed_arguments(&plan)?;
@@ -196,9 +156,6 @@ impl FuncCx<'_, '_> {
             }
             Ok(())
         })?;
-        self.builder.ins().jump(done, &[]);
-        self.builder.seal_block(done);
-        self.builder.switch_to_block(done);
         Ok(true)
     }
 
@@ -305,7 +262,7 @@ impl FuncCx<'_, '_> {
         let lanes = plan.isa.lanes() as i64;
         let n = plan.product.n;
         let wide = n.known.is_none_or(|n| n > MAX_STRIP_VECTORS * lanes);
-        let in_order = wide && !plan.product.transposes() && plan.product.outer.is_empty();
+        let in_order = wide && plan.product.rhs.fast.is(1) && plan.product.outer.is_empty();
         if panels.bands[0].rows == 1 && in_order && self.wide_lines(plan, panels)? {
             return Ok(());
         }
@@ -328,7 +285,7 @@ impl FuncCx<'_, '_> {
     /// How the contraction is divided for tiles of so many rows.
     fn parts(&mut self, plan: &Plan, rows: usize) -> Parts {
         let Sides { m, k, rhs, .. } = plan.product;
-        if plan.product.transposes() {
+        if !plan.product.rhs.fast.is(1) {
             let terms = Extent { value: self.int(PACKED_TERMS), known: Some(PACKED_TERMS) };
             return Parts { terms, packed: Choice::Always };
         }
@@ -458,17 +415,7 @@ impl FuncCx<'_, '_> {
         match packed {
             Choice::Never => Ok(()),
             Choice::Always => self.pack_strip(plan, strip, right, terms),
-            Choice::If(condition) => {
-                let (pack, on) = (self.builder.create_block(), self.builder.create_block());
-                self.builder.ins().brif(condition, pack, &[], on, &[]);
-                self.builder.seal_block(pack);
-                self.builder.switch_to_block(pack);
-                self.scoped(|cx| cx.pack_strip(plan, strip, right, terms))?;
-                self.builder.ins().jump(on, &[]);
-                self.builder.seal_block(on);
-                self.builder.switch_to_block(on);
-                Ok(())
-            }
+            Choice::If(condition) => self.only_if(condition, |cx| cx.pack_strip(plan, strip, right, terms)),
         }
     }
 
@@ -480,7 +427,7 @@ impl FuncCx<'_, '_> {
         terms: Value,
     ) -> Result<(), CodeError> {
         let rhs = plan.product.rhs;
-        let transposed = plan.product.transposes();
+        let transposed = !plan.product.rhs.fast.is(1);
         let pack = Pack { vectors: strip.vectors, masked: strip.partial.is_some(), transposed };
         let Some(kernel) = self.kernel(Shape::Pack(pack), Some(plan.out))? else {
             return Err(internal(self.env.func, "a strip cannot be packed"));
@@ -535,7 +482,7 @@ impl FuncCx<'_, '_> {
     fn wide_strips(&mut self, plan: &Plan, rows: usize) -> Vec<Strips> {
         let (n, lanes) = (plan.product.n, plan.isa.lanes() as i64);
         let mut most = widest(plan.isa, rows);
-        if plan.product.transposes() {
+        if !plan.product.rhs.fast.is(1) {
             most = most.min(MAX_TRANSPOSED_VECTORS);
         }
         let zero = self.int(0);
