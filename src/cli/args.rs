@@ -193,10 +193,10 @@ pub struct DataArgs {
     pub seed: u64,
 }
 
-/// `run`.
+/// A model, compiled and called.
 #[derive(Debug, Args)]
-pub struct RunArgs {
-    /// What to run.
+pub struct CallArgs {
+    /// Which model.
     #[command(flatten)]
     pub model: ModelArgs,
     /// With which kernels.
@@ -205,6 +205,14 @@ pub struct RunArgs {
     /// With what.
     #[command(flatten)]
     pub data: DataArgs,
+}
+
+/// `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// What to run.
+    #[command(flatten)]
+    pub call: CallArgs,
     /// Where to write the outputs: `.safetensors`, `.npz`, or `.npy` for a single one.
     #[arg(short, long)]
     pub output: Option<PathBuf>,
@@ -221,13 +229,7 @@ pub struct RunArgs {
 pub struct BenchArgs {
     /// What to time.
     #[command(flatten)]
-    pub model: ModelArgs,
-    /// With which kernels.
-    #[command(flatten)]
-    pub code: CodeArgs,
-    /// With what.
-    #[command(flatten)]
-    pub data: DataArgs,
+    pub call: CallArgs,
     /// For how long to call, after warming up for a fifth of it.
     #[arg(long, value_name = "S", default_value_t = 1.0, value_parser = duration)]
     pub seconds: f64,

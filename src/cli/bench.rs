@@ -43,8 +43,7 @@ const MAX_RUNS: usize = 10_000;
 
 /// Compiles, binds, calls for a while, and says how long it took.
 pub fn bench(args: &BenchArgs) -> Result<ExitCode, Error> {
-    let Loaded { mut unit, weights, mapped, choices, read_seconds } = load(&args.model, &args.data)?;
-    unit.kernels = args.code.kernels();
+    let Loaded { mut unit, weights, mapped, choices, read_seconds } = load(&args.call)?;
     // The passes change what is computed, not what the model asks for.
     let cost = cost::program(&unit.program).ok();
     let bound = bind(&mut unit, &weights)?;
@@ -69,7 +68,7 @@ pub fn bench(args: &BenchArgs) -> Result<ExitCode, Error> {
     if args.json {
         print_json(&merged(ready, times.json(amounts)))
     } else {
-        let head = heading(&signature.name, &args.data, mapped.as_ref(), &made_up);
+        let head = heading(&signature.name, &args.call.data, mapped.as_ref(), &made_up);
         print(&as_text(head, &ready, &times, amounts))
     }
 }
@@ -112,10 +111,10 @@ impl Ready<'_> {
         let amount = |of: fn(Amounts) -> i64| self.amounts.map(of);
         json!({
             "model": self.bound.model.signature().name,
-            "backend": self.args.code.name(),
+            "backend": self.args.call.code.name(),
             "threads": THREADS,
-            "initialised": self.args.data.weights.is_none(),
-            "seed": self.args.data.seed,
+            "initialised": self.args.call.data.weights.is_none(),
+            "seed": self.args.call.data.seed,
             "map": self.mapped.map(Mapped::json),
             "sizes": self.made_up.sizes_json(),
             "drawn": self.made_up.inputs,

@@ -1,7 +1,7 @@
 //! What `run` and `bench` share: a model with weights and inputs as the options say, compiled, and the
 //! first call of it that suits.
 
-use super::args::{DataArgs, ModelArgs};
+use super::args::{CallArgs, DataArgs};
 use super::data::{Inputs, Mapped, draw_inputs, read_inputs, read_weights};
 use super::sizes::{Sizes, choices};
 use super::{compiler, plain};
@@ -31,7 +31,8 @@ pub struct Loaded {
 }
 
 /// Reads the files, elaborates, and chooses sizes.
-pub fn load(model: &ModelArgs, data: &DataArgs) -> Result<Loaded, Error> {
+pub fn load(args: &CallArgs) -> Result<Loaded, Error> {
+    let CallArgs { model, code, data } = args;
     let started = Instant::now();
     let inputs = read_inputs(&data.inputs)?;
     let file = match &data.weights {
@@ -39,7 +40,8 @@ pub fn load(model: &ModelArgs, data: &DataArgs) -> Result<Loaded, Error> {
         None => None,
     };
     let read_seconds = started.elapsed().as_secs_f64();
-    let at_hand = inputs.iter().fold(compiler(model), |c, (name, t)| c.given(name, t.shape()));
+    let at_hand =
+        inputs.iter().fold(compiler(model).kernels(code.kernels()), |c, (name, t)| c.given(name, t.shape()));
     let unit = at_hand.elaborate_file(&model.file)?;
     let signature = &unit.program.signature;
     let known = |name: &String| signature.inputs.iter().any(|p| p.name == *name);

@@ -15,8 +15,7 @@ use std::process::ExitCode;
 
 /// Compiles, binds, calls, and says what came out.
 pub fn run(args: &RunArgs) -> Result<ExitCode, Error> {
-    let Loaded { mut unit, weights, mapped, choices, .. } = load(&args.model, &args.data)?;
-    unit.kernels = args.code.kernels();
+    let Loaded { mut unit, weights, mapped, choices, .. } = load(&args.call)?;
     let name = unit.program.signature.name.clone();
     let (computed, made_up) = if args.reference {
         by_reference(&unit, &weights, &choices)?
@@ -46,9 +45,9 @@ fn as_json(
     };
     json!({
         "model": model,
-        "backend": if args.reference { "reference" } else { args.code.name() },
-        "initialised": args.data.weights.is_none(),
-        "seed": args.data.seed,
+        "backend": if args.reference { "reference" } else { args.call.code.name() },
+        "initialised": args.call.data.weights.is_none(),
+        "seed": args.call.data.seed,
         "map": mapped.map(Mapped::json),
         "sizes": made_up.sizes_json(),
         "drawn": made_up.inputs,
@@ -65,7 +64,7 @@ fn as_text(
     made_up: &MadeUp,
     computed: &Computed,
 ) -> String {
-    let mut text = heading(model, &args.data, mapped, made_up);
+    let mut text = heading(model, &args.call.data, mapped, made_up);
     for (name, tensor) in &computed.outputs {
         let (low, high, mean) = summary(tensor);
         let (dtype, shape) = (tensor.dtype(), tensor.shape());
