@@ -16,10 +16,13 @@ fn optimised(text: &str, dims: Sizes) -> Program {
     program
 }
 
-/// Wide kernels are chosen by the rows that there are, so that two sizes may take different ones; what
-/// is counted is the code without.
+/// Of the code without wide kernels, which are chosen by the rows that there are.
 fn instructions(program: &Program) -> usize {
-    let compiled = Compiled::with(lower(program).unwrap(), Kernels::None, None).unwrap();
+    instructions_with(program, Kernels::None)
+}
+
+fn instructions_with(program: &Program, kernels: Kernels) -> usize {
+    let compiled = Compiled::with(lower(program).unwrap(), kernels, None).unwrap();
     compiled.functions().iter().map(|f| f.stats.clif_insts).sum()
 }
 
@@ -66,8 +69,11 @@ fn a_long_recurrence_is_as_short_as_a_short_one() {
         }";
     let of = |steps: i64| {
         let program = optimised(text, &[("B", 5), ("T", steps)]);
-        (nodes(&program), instructions(&program))
+        (nodes(&program), instructions(&program), instructions_with(&program, Kernels::Widest))
     };
     // Multiples of the vectors, so that neither has a remainder to do.
-    assert_eq!(of(16), of(1600));
+    let (short, long, longer) = (of(16), of(1600), of(160_000));
+    assert_eq!((short.0, short.1), (long.0, long.1));
+    // Wide kernels divide many rows into panels; more of them change nothing.
+    assert_eq!(long, longer);
 }
