@@ -64,16 +64,17 @@ impl Elaborator<'_> {
         let mut values = Vec::new();
         for (k, (ty, _, span, what)) in items.iter().enumerate() {
             let shape = matched.shapes[k].as_ref().map(|(s, _)| s.as_slice()).map_err(Vec::as_slice);
-            let tensor = self.conform(&tensors[k], ty, shape, *span, what)?;
+            let tensor = self.conform(env, &tensors[k], ty, shape, *span, what)?;
             values.push(Value::Tensor(tensor));
         }
         Ok(values)
     }
 
     /// A tensor in a declared type whose shape has been matched: exact numbers are stored in its
-    /// type, scalars fill its shape.
+    /// type, scalars fill its shape, and its axes run as declared.
     pub(super) fn conform(
         &mut self,
+        env: &mut Env,
         tensor: &TensorValue,
         ty: &ast::TensorType,
         shape: Result<&[Dim], &[Symbol]>,
@@ -89,8 +90,9 @@ impl Elaborator<'_> {
                 .help(format!("convert it: `{}(…)`", ty.dtype));
             return Err(self.report(diagnostic));
         }
-        let typed = self.coerce(tensor, ty.dtype, span)?;
+        let mut typed = self.coerce(tensor, ty.dtype, span)?;
         if typed.rank() > 0 || ty.axes.is_empty() {
+            typed.segments = self.declared_segments(env, ty, &typed);
             return Ok(typed);
         }
         match shape {

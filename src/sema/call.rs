@@ -373,7 +373,7 @@ impl Elaborator<'_> {
                 (Some(tensor), _) => {
                     let shape = shapes.next().ok_or(Reported)?;
                     let shape = shape.as_ref().map(|(s, _)| s.as_slice()).map_err(Vec::as_slice);
-                    Value::Tensor(self.conform(&tensor, ty, shape, span, &what)?)
+                    Value::Tensor(self.conform(env, &tensor, ty, shape, span, &what)?)
                 }
                 (None, Some(default)) => {
                     let value = self.eval(env, default)?;
@@ -382,10 +382,7 @@ impl Elaborator<'_> {
                 }
                 (None, None) => continue,
             };
-            let mut tensor = self.as_tensor(&value, span)?;
-            if let Some(segments) = self.declared_segments(env, ty, tensor.rank()) {
-                tensor.segments = Some(segments);
-            }
+            let tensor = self.as_tensor(&value, span)?;
             env.bind(Arc::clone(&names[k]), Value::Tensor(tensor), span);
         }
         Ok(())

@@ -8,7 +8,7 @@
 use super::Elaborator;
 use super::env::{Env, Unknowns};
 use super::errors::{Eval, Reported};
-use super::value::{Value, type_text};
+use super::value::{TensorValue, Value, type_text};
 use crate::diag::{Diagnostic, counted};
 use crate::dim::{Dim, Symbol, Truth, solve_for};
 use crate::dtype::DType;
@@ -443,17 +443,19 @@ impl Elaborator<'_> {
         Ok((shape, runs))
     }
 
-    /// The lengths of the runs of axes of a declared type, `..S` of a static list counted as one
-    /// run; `None` where it has fewer than two `..`.
+    /// The lengths of the runs of axes of a tensor in a declared type, `..S` of a static list
+    /// counted as one run. A type without `..` has none, and one with a single `..` does not say,
+    /// so the tensor keeps its own.
     pub fn declared_segments(
         &mut self,
         env: &mut Env,
         ty: &ast::TensorType,
-        rank: usize,
+        tensor: &TensorValue,
     ) -> Option<Arc<[usize]>> {
-        let multis = ty.axes.iter().filter(|a| matches!(a.kind, ast::AxisKind::Multi(_))).count();
-        if multis < 2 {
-            return None;
+        match ty.axes.iter().filter(|a| matches!(a.kind, ast::AxisKind::Multi(_))).count() {
+            0 => return None,
+            1 => return tensor.segments.clone(),
+            _ => {}
         }
         let mut runs = Vec::new();
         for axis in &ty.axes {
@@ -468,7 +470,7 @@ impl Elaborator<'_> {
                 _ => return None,
             }
         }
-        (runs.iter().sum::<usize>() == rank).then(|| runs.into())
+        (runs.iter().sum::<usize>() == tensor.rank()).then(|| runs.into())
     }
 }
 
