@@ -8,6 +8,7 @@
 //! what an axis is comes from how it is used, never from where it stands.
 
 use super::Changed;
+use crate::dim::{Dim, DimError};
 use crate::graph::affine::{Affine, Leaf, affine};
 use crate::graph::expr::{Expr, Exprs, Read};
 use crate::graph::ir::{Graph, Index, Op, Program, Value};
@@ -191,14 +192,10 @@ fn reads(index: &Index) -> Vec<(&Read, Vec<Option<Affine>>)> {
 /// Lets a reduction over windows vote on what it reads and on its result.
 fn windows(classes: &mut Classes, function: usize, graph: &Graph, id: NodeIndex, index: &Index) -> bool {
     let (operands, reads) = (graph.operands(id), reads(index));
-    let is_window = |form: &Affine| {
-        let (outer, bound) = index.walked(form);
-        !outer.is_empty() && !bound.is_empty()
-    };
+    let is_window = |form: &Affine| slides(index, form);
     let mut voted = false;
     for (at, (read, forms)) in reads.iter().enumerate() {
-        let window = |form: &Option<Affine>| form.as_ref().is_some_and(is_window);
-        if !forms.iter().any(window) {
+        if !forms.iter().flatten().any(is_window) {
             continue;
         }
         let others: Vec<usize> = reads
@@ -227,6 +224,29 @@ fn windows(classes: &mut Classes, function: usize, graph: &Graph, id: NodeIndex,
         voted |= classes.vote((function, Value { node: id, result: 0 }), axes);
     }
     voted
+}
+
+/// Whether windows move along an axis that is read: neighbouring points read the same elements. Those
+/// of `i + u` do; `h * 64 + d` over 64 `d` has two digits, and no two `h` share an element.
+fn slides(index: &Index, form: &Affine) -> bool {
+    let (outer, bound) = index.walked(form);
+    if outer.is_empty() || bound.is_empty() {
+        return false;
+    }
+    let extents = index.extents();
+    let step = |k: usize| {
+        let step = &form.terms[&Leaf::Index(k as u32)];
+        if step.range().1.is_some_and(|high| high < 0) { step.neg() } else { Ok(step.clone()) }
+    };
+    let reach = bound.iter().try_fold(Dim::ZERO, |reach, k| {
+        let last = extents[*k].sub(&Dim::ONE)?;
+        reach.add(&last.mul(&step(*k)?)?)
+    });
+    let apart = |k: usize| -> Result<bool, DimError> {
+        let room = step(k)?.sub(reach.as_ref().map_err(Clone::clone)?)?;
+        Ok(room.range().0.is_some_and(|low| low > 0))
+    };
+    !outer.into_iter().all(|k| apart(k).unwrap_or(false))
 }
 
 /// Takes the kinds of axes from what an op reads to its result, and back.

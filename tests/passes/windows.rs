@@ -109,6 +109,17 @@ fn sums_without_windows_keep_their_layout() {
 }
 
 #[test]
+fn merged_heads_are_no_windows() {
+    let scores = "let s[b, h: 2, t: H, u: H] = sum[d: 3] q[b, t, 3 * h + d] * k[b, u, 3 * h + d]  s";
+    let forward = format!("(x: [B, H, 6]) {{ let q = query(x)  let k = key(x)  {scores} }}");
+    let text = module("query = Linear(6, 6)\n key = Linear(6, 6)", &forward);
+    assert!(!trace(&text, &[&[("B", 2), ("H", 3)]]).changed("choose-layouts"));
+    // One more point a head, and heads share what they read.
+    let shared = text.replace("d: 3", "d: 4").replace("+ d]", "+ d else 0.0]");
+    assert!(trace(&shared, &[&[("B", 2), ("H", 3)]]).changed("choose-layouts"));
+}
+
+#[test]
 fn a_padded_convolution_is_a_product_over_a_copy() {
     for body in ["c1(x)", "c2(c1(x))", "grouped(c1(x))", "depthwise(c1(x))"] {
         let found = plane(body);
