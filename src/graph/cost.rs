@@ -8,7 +8,7 @@
 //! Nothing here knows how a node is computed.
 
 use super::expr::{Expr, ExprId, Exprs};
-use super::ir::{Axis, Graph, Index, MatMul, Op, Program, TensorType};
+use super::ir::{Axis, Graph, Index, MatMul, Op, Program, TensorType, View};
 use super::keys::keys;
 use crate::dim::{Dim, DimError};
 use crate::ops::cost::{ScalarCost, binary_cost_flops, unary_cost_flops};
@@ -271,17 +271,26 @@ fn matmul(
     let multiply_adds = outer.mul(&depth)?;
     let mut cost = Cost { flops: multiply_adds.mul(&Dim::from(2))?, multiply_adds, ..Cost::ZERO };
     let mut bytes = Dim::ZERO;
-    for view in [&product.lhs, &product.rhs] {
+    let read = |view: &View, elem_bytes: i64| {
         let axes =
             product.iterate.iter().zip(&view.iterate).chain(product.contract.iter().zip(&view.contract));
         let walked = axes.filter(|(_, stride)| !stride.is(0)).map(|(axis, _)| &axis.extent);
-        bytes = bytes.add(&Dim::product(walked)?.mul(&Dim::from(4))?)?;
+        Dim::product(walked)?.mul(&Dim::from(elem_bytes))
+    };
+    let mut matrix_bytes = read(&product.rhs, 4)?;
+    if let Some(pick) = &product.pick {
+        // Each matrix that is picked is read once.
+        let picks = read(&pick.at, 1)?;
+        matrix_bytes = matrix_bytes.mul(&picks.minimum(&pick.extent)?)?;
+        bytes = bytes.add(&picks.mul(&Dim::from(8))?)?;
     }
+    bytes = bytes.add(&read(&product.lhs, 4)?)?.add(&matrix_bytes)?;
     if let Some(epilogue) = &product.epilogue {
         let extents: Vec<Dim> = product.iterate.iter().map(|axis| axis.extent.clone()).collect();
         cost = cost.add(&scalars(&epilogue.exprs, &[epilogue.body], &|_| true)?.repeat(&outer)?)?;
         // Port 0 is the accumulator.
-        let further = |port: u32| if port < 2 { None } else { operand(port) };
+        let first = if product.pick.is_some() { 3 } else { 2 };
+        let further = |port: u32| if port < first { None } else { operand(port) };
         bytes = bytes.add(&reads(&epilogue.exprs, &[epilogue.body], &extents, &further)?)?;
     }
     with_traffic(cost, bytes, results)

@@ -224,7 +224,7 @@ pub enum Place {
 /// `out[batch, m, n] = epilogue(sum[k] lhs[batch, m, k] * rhs[batch, n, k])`, f32, over views.
 ///
 /// Each of the four axis groups may have any number of axes. Operand 0 is `lhs`, operand 1
-/// `rhs`; operands from 2 on are read by the epilogue.
+/// `rhs`; operands from 2 on are read by the epilogue, but for a [`Pick`]'s, which comes first.
 #[derive(Clone, Debug)]
 pub struct MatMul {
     /// Result points in result order; each is a batch, m or n axis.
@@ -237,6 +237,8 @@ pub struct MatMul {
     pub lhs: View,
     /// How operand 1 is read: strides over `iterate` (0 for m axes) and `contract`.
     pub rhs: View,
+    /// Which of many matrices operand 1 is at each row, where that is only known when it runs.
+    pub pick: Option<Pick>,
     /// Applied to each element before it is stored.
     pub epilogue: Option<Epilogue>,
 }
@@ -266,6 +268,36 @@ pub struct View {
     pub iterate: Vec<Dim>,
     /// Per contracted axis.
     pub contract: Vec<Dim>,
+}
+
+/// A right operand that each row picks anew: `rhs[e[m], n, k]`, as of a mixture of experts.
+///
+/// `e` is operand 2 of the product, i64. A number outside `0..extent` fails the call, as the read
+/// that it comes from would.
+#[derive(Clone, Debug)]
+pub struct Pick {
+    /// How operand 2 is read: strides over `iterate`, 0 for batch and n axes; none are contracted.
+    pub at: View,
+    /// How many matrices there are.
+    pub extent: Dim,
+    /// What lies between one and the next in operand 1.
+    ///
+    /// # Units
+    /// Elements.
+    pub stride: Dim,
+    /// The read that picks.
+    pub source: PickedRead,
+}
+
+/// What a failure says of a [`Pick`].
+#[derive(Clone, Debug)]
+pub struct PickedRead {
+    /// The user's name for what is read.
+    pub name: Option<Arc<str>>,
+    /// The axis of it that the pick selects from.
+    pub axis: usize,
+    /// Where it stands.
+    pub span: Span,
 }
 
 /// A scalar function of the accumulator and of further operands.

@@ -57,6 +57,7 @@ pub fn bind_time_nodes(graph: &Graph, args: &[bool]) -> BTreeSet<NodeIndex> {
             Op::MatMul(product) => {
                 product.lhs.vars.is_empty()
                     && product.rhs.vars.is_empty()
+                    && product.pick.as_ref().is_none_or(|pick| pick.at.vars.is_empty())
                     && product.epilogue.as_ref().is_none_or(|e| is_closed(&e.exprs))
                     && product.contract.iter().all(|axis| axis.extent.as_const().is_some())
             }

@@ -67,7 +67,7 @@ fn match_reader(graph: &Graph, id: NodeIndex, vars: &Vars) -> Option<(NodeIndex,
 }
 
 /// Whether every read is inside and no division can fail, so that all can be evaluated eagerly.
-fn is_eager(graph: &Graph, index: &Index, operands: &[Value], ranges: &Ranges) -> bool {
+pub(super) fn is_eager(graph: &Graph, index: &Index, operands: &[Value], ranges: &Ranges) -> bool {
     index.exprs.iter().all(|(_, expr, _)| match expr {
         Expr::Read(read) => {
             let shape = &graph.ty(operands[read.port as usize]).shape;
@@ -138,6 +138,10 @@ fn refine(product: &MatMul, index: &Index, points: &[Affine]) -> Option<MatMul> 
     let mut roles = vec![None; count];
     let mut lhs = View { iterate: vec![Dim::ZERO; count], ..product.lhs.clone() };
     let mut rhs = View { iterate: vec![Dim::ZERO; count], ..product.rhs.clone() };
+    let mut pick = product.pick.clone();
+    if let Some(pick) = &mut pick {
+        pick.at.iterate = vec![Dim::ZERO; count];
+    }
     for (k, point) in points.iter().enumerate() {
         if !spells(point, index, &product.iterate[k].extent)? {
             return None;
@@ -150,12 +154,15 @@ fn refine(product: &MatMul, index: &Index, points: &[Affine]) -> Option<MatMul> 
             }
             lhs.iterate[axis] = product.lhs.iterate[k].mul(coefficient).ok()?;
             rhs.iterate[axis] = product.rhs.iterate[k].mul(coefficient).ok()?;
+            if let (Some(new), Some(old)) = (&mut pick, &product.pick) {
+                new.at.iterate[axis] = old.at.iterate[k].mul(coefficient).ok()?;
+            }
         }
     }
     let lone = |axis: usize| index.iterate[axis].extent.is(1).then_some(Role::Batch);
     let roles = (0..count).map(|k| roles[k].or_else(|| lone(k))).collect::<Option<Vec<_>>>()?;
     let iterate = index.iterate.clone();
-    Some(MatMul { iterate, roles, contract: product.contract.clone(), lhs, rhs, epilogue: None })
+    Some(MatMul { iterate, roles, contract: product.contract.clone(), lhs, rhs, pick, epilogue: None })
 }
 
 /// Whether the form takes each value of `0..extent` exactly once over its indices.

@@ -6,8 +6,12 @@
 //! user sees get their axes in the order batch, plane, channels: from windows the kinds of axes spread
 //! to whatever computes point by point from or for them, into and out of functions that are called, and
 //! what an axis is comes from how it is used, never from where it stands.
+//!
+//! Rows that pick a matrix each ([`route`](super::route)) want its columns next to each other, so the
+//! columns of what they compute become its last axes.
 
 use super::Changed;
+use super::route::columns;
 use crate::dim::{Dim, DimError};
 use crate::graph::affine::{Affine, Leaf, affine};
 use crate::graph::expr::{Expr, Exprs, Read};
@@ -85,6 +89,17 @@ impl Classes {
         true
     }
 
+    /// Takes the columns of a product for a class that has no kinds; whether it did.
+    fn vote_columns(&mut self, place: Place, columns: &[usize], axes: usize) -> bool {
+        let root = self.root(place);
+        if !self.free[root] || self.kinds[root].is_some() {
+            return false;
+        }
+        let kind = |k: usize| if columns.contains(&k) { Kind::Channel } else { Kind::Batch };
+        self.kinds[root] = Some((0..axes).map(kind).collect());
+        true
+    }
+
     /// The old axes in their new order, where that is another one.
     fn order(&self, place: Place) -> Option<Vec<usize>> {
         let kinds = self.kinds(place)?;
@@ -100,6 +115,10 @@ pub fn choose_layouts(program: &mut Program) -> Changed {
     let mut voted = false;
     for_each_index(program, &mut |function, graph, id, index| {
         voted |= windows(&mut classes, function, graph, id, index);
+        if let Some(columns) = columns(graph, id) {
+            let place = (function, Value { node: id, result: 0 });
+            voted |= classes.vote_columns(place, &columns, index.iterate.len());
+        }
     });
     if !voted {
         return Changed::No;

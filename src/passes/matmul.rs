@@ -41,7 +41,10 @@ fn recognise(graph: &Graph, id: NodeIndex, vars: &Vars) -> Option<(MatMul, Vec<V
     if reads.iter().any(|read| read.otherwise.is_some()) {
         return None;
     }
-    let view = |read: &Read| view(graph, index, read, operands[read.port as usize], &ranges);
+    let view = |read: &Read| {
+        let operand = operands[read.port as usize];
+        view(graph, index, read, operand, (DType::F32, None), &ranges).map(|(view, _)| view)
+    };
     let (mut left, mut right) = (&reads[0], &reads[1]);
     let (mut left_view, mut right_view) = (view(left)?, view(right)?);
     if belongs_on_the_right(index, &left_view, &right_view) {
@@ -57,6 +60,7 @@ fn recognise(graph: &Graph, id: NodeIndex, vars: &Vars) -> Option<(MatMul, Vec<V
         contract: reduce.axes.clone(),
         lhs: left_view,
         rhs: right_view,
+        pick: None,
         epilogue,
     };
     Some((product, all))
@@ -94,17 +98,31 @@ fn depends_on_reduction(index: &Index, id: ExprId) -> bool {
         .any(|(id, expr, _)| needed[id.0 as usize] && matches!(expr, Expr::Index(k) if *k >= first))
 }
 
-/// The read as strides over the operand's elements, if it is affine and inside.
-fn view(graph: &Graph, index: &Index, read: &Read, operand: Value, ranges: &Ranges) -> Option<View> {
+/// The read of an operand of a type as strides over the operand's elements, if it is affine and inside
+/// along all axes but `beside`; and the stride of that one.
+pub(super) fn view(
+    graph: &Graph,
+    index: &Index,
+    read: &Read,
+    operand: Value,
+    (dtype, beside): (DType, Option<usize>),
+    ranges: &Ranges,
+) -> Option<(View, Dim)> {
     let ty = graph.ty(operand);
-    if ty.dtype != DType::F32 {
+    if ty.dtype != dtype {
         return None;
     }
+    let mut stride_beside = Dim::ZERO;
     let all = index.extents();
     let mut strides = vec![Dim::ZERO; all.len()];
     let (mut offset, mut vars) = (Dim::ZERO, Vec::new());
     let mut stride = Dim::ONE;
-    for (expr, extent) in read.index.iter().zip(&ty.shape).rev() {
+    for (axis, (expr, extent)) in read.index.iter().zip(&ty.shape).enumerate().rev() {
+        if beside == Some(axis) {
+            stride_beside = stride.clone();
+            stride = stride.mul(extent).ok()?;
+            continue;
+        }
         let form = affine(&index.exprs, *expr)?;
         if !form.is_transparent() || !ranges.of_affine(&index.exprs, &form).is_within(extent) {
             return None;
@@ -121,7 +139,7 @@ fn view(graph: &Graph, index: &Index, read: &Read, operand: Value, ranges: &Rang
         stride = stride.mul(extent).ok()?;
     }
     let contract = strides.split_off(index.iterate.len());
-    Some(View { offset, vars, iterate: strides, contract })
+    Some((View { offset, vars, iterate: strides, contract }, stride_beside))
 }
 
 /// Whether the left operand walks the fastest result axis and the right one does not: then it
@@ -151,7 +169,7 @@ fn roles(index: &Index, left: &View, right: &View) -> Option<Vec<Role>> {
 }
 
 /// `acc * scale..`, reading further operands, which are appended to `all`.
-fn scale_epilogue(
+pub(super) fn scale_epilogue(
     index: &Index,
     scales: &[ExprId],
     operands: &[Value],

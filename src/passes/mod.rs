@@ -18,6 +18,7 @@ pub mod matmul;
 pub mod pack;
 pub mod pad;
 pub mod regions;
+pub mod route;
 pub mod segment;
 pub mod simplify;
 pub mod split_axes;
@@ -112,6 +113,11 @@ pub const PIPELINE: &[Pass] = &[
         name: "recognise-products",
         purpose: "finds matrix products, batched, with index groups as views",
         run: matmul::recognise_products,
+    },
+    Pass {
+        name: "recognise-routes",
+        purpose: "finds products with matrices that are picked at run time, as of experts",
+        run: route::recognise_routes,
     },
     Pass {
         name: "fuse-epilogues",

@@ -28,9 +28,39 @@ pub fn pack(program: &mut Program) -> Changed {
 struct Packed {
     index: Index,
     shape: Vec<Dim>,
-    /// Strides over the product's iterate axes, then its contracted axes.
+    strides: Strides,
+}
+
+/// How a product walks its right operand.
+struct Strides {
     iterate: Vec<Dim>,
     contract: Vec<Dim>,
+    /// Between one picked matrix and the next.
+    pick: Dim,
+}
+
+/// What the right operand is walked by.
+enum Walked {
+    /// The matrix that is picked.
+    Pick,
+    /// A result axis.
+    Iterate(usize),
+    /// A contracted axis.
+    Contract(usize),
+}
+
+impl Walked {
+    /// The axis, and its stride in the right operand.
+    fn of(&self, product: &MatMul) -> Option<(Axis, Dim)> {
+        Some(match self {
+            Walked::Pick => {
+                let pick = product.pick.as_ref()?;
+                (Axis::new(pick.extent.clone(), "e"), pick.stride.clone())
+            }
+            Walked::Iterate(k) => (product.iterate[*k].clone(), product.rhs.iterate[*k].clone()),
+            Walked::Contract(k) => (product.contract[*k].clone(), product.rhs.contract[*k].clone()),
+        })
+    }
 }
 
 fn pack_graph(graph: &mut Graph, args: &[bool]) -> bool {
@@ -46,7 +76,7 @@ fn pack_graph(graph: &mut Graph, args: &[bool]) -> bool {
                     graph.add_index(packed.index, packed.shape, &operands[1..2], span, Some("packed".into()));
                 let mut operands = operands;
                 operands[1] = value;
-                set_right(graph, id, packed.iterate, packed.contract);
+                set_right(graph, id, packed.strides);
                 graph.set_operands(id, &operands);
                 changed = true;
             }
@@ -61,11 +91,14 @@ fn pack_graph(graph: &mut Graph, args: &[bool]) -> bool {
     changed
 }
 
-fn set_right(graph: &mut Graph, id: NodeIndex, iterate: Vec<Dim>, contract: Vec<Dim>) {
+fn set_right(graph: &mut Graph, id: NodeIndex, strides: Strides) {
     if let Op::MatMul(product) = &mut graph.dag[id].op {
         product.rhs.offset = Dim::ZERO;
-        product.rhs.iterate = iterate;
-        product.rhs.contract = contract;
+        product.rhs.iterate = strides.iterate;
+        product.rhs.contract = strides.contract;
+        if let Some(pick) = &mut product.pick {
+            pick.stride = strides.pick;
+        }
     }
 }
 
@@ -92,7 +125,7 @@ fn pack_recur(
         let ty = graph.ty(value).clone();
         inputs[1] = recur.insert_capture(ty, span);
         operands.insert(recur.captures - 1, value);
-        set_right(&mut recur.body, inner, packed.iterate, packed.contract);
+        set_right(&mut recur.body, inner, packed.strides);
         recur.body.set_operands(inner, &inputs);
         changed = true;
     }
@@ -118,35 +151,40 @@ fn pack_right(product: &MatMul, ty: &TensorType, span: Span) -> Option<Packed> {
         return None;
     }
     let batch = of_role(Role::Batch).filter(|k| !n_axes.contains(k) && !product.rhs.iterate[*k].is(0));
-    let order: Vec<(bool, usize)> = batch
-        .map(|k| (false, k))
-        .chain((0..product.contract.len()).map(|k| (true, k)))
-        .chain(n_axes.iter().map(|k| (false, *k)))
+    let order: Vec<Walked> = product
+        .pick
+        .iter()
+        .map(|_| Walked::Pick)
+        .chain(batch.map(Walked::Iterate))
+        .chain((0..product.contract.len()).map(Walked::Contract))
+        .chain(n_axes.iter().copied().map(Walked::Iterate))
         .collect();
-    let axis = |(contracted, k): (bool, usize)| -> &Axis {
-        if contracted { &product.contract[k] } else { &product.iterate[k] }
-    };
-    let old = |(contracted, k): (bool, usize)| -> &Dim {
-        if contracted { &product.rhs.contract[k] } else { &product.rhs.iterate[k] }
-    };
-    let axes: Vec<Axis> = order.iter().map(|o| axis(*o).clone()).collect();
+    let mut axes = Vec::with_capacity(order.len());
     let mut flat = Affine::constant(product.rhs.offset.clone());
-    for (position, o) in order.iter().enumerate() {
-        if !old(*o).is(0) {
-            flat.terms.insert(Leaf::Index(position as u32), old(*o).clone());
+    for (position, walked) in order.iter().enumerate() {
+        let (axis, old) = walked.of(product)?;
+        axes.push(axis);
+        if !old.is(0) {
+            flat.terms.insert(Leaf::Index(position as u32), old);
         }
     }
     let index = gather(axes.clone(), flat, ty, span)?;
-    let mut iterate = vec![Dim::ZERO; product.iterate.len()];
-    let mut contract = vec![Dim::ZERO; product.contract.len()];
+    let mut strides = Strides {
+        iterate: vec![Dim::ZERO; product.iterate.len()],
+        contract: vec![Dim::ZERO; product.contract.len()],
+        pick: Dim::ZERO,
+    };
     let mut stride = Dim::ONE;
-    for (position, (contracted, k)) in order.iter().enumerate().rev() {
-        let slot = if *contracted { &mut contract[*k] } else { &mut iterate[*k] };
+    for (walked, axis) in order.iter().zip(&axes).rev() {
+        let slot = match walked {
+            Walked::Pick => &mut strides.pick,
+            Walked::Iterate(k) => &mut strides.iterate[*k],
+            Walked::Contract(k) => &mut strides.contract[*k],
+        };
         *slot = stride.clone();
-        stride = stride.mul(&axes[position].extent).ok()?;
+        stride = stride.mul(&axis.extent).ok()?;
     }
-    let shape = merge_shape(&axes)?;
-    Some(Packed { index, shape, iterate, contract })
+    Some(Packed { index, shape: merge_shape(&axes)?, strides })
 }
 
 /// Shapes have rank 8 at most; a packed operand is one row of numbers to everything else.

@@ -64,6 +64,9 @@ struct Chain {
 /// A product whose operand is a softmax.
 fn attention(graph: &Graph, id: NodeIndex, order: &[NodeIndex], vars: &Vars) -> Option<Chain> {
     let Op::MatMul(product) = &graph.node(id).op else { return None };
+    if product.pick.is_some() {
+        return None;
+    }
     let rows: Vec<usize> = (0..product.iterate.len())
         .filter(|k| product.roles[*k] == Role::Batch && !product.iterate[*k].extent.is(1))
         .collect();
@@ -172,7 +175,8 @@ fn gather(
 fn joins(op: &Op, kind: RegionKind) -> bool {
     match op {
         Op::Index(index) => index.reduce.as_ref().is_none_or(|r| r.otherwise.is_none()),
-        Op::MatMul(_) => kind == RegionKind::Attention,
+        // One row at a time would read what it picks anew for each.
+        Op::MatMul(product) => kind == RegionKind::Attention && product.pick.is_none(),
         _ => false,
     }
 }
@@ -513,6 +517,7 @@ impl Builder<'_> {
             contract: product.contract.clone(),
             lhs: view(&product.lhs, operands[0]),
             rhs: view(&product.rhs, operands[1]),
+            pick: None,
             epilogue,
         })
     }

@@ -119,7 +119,8 @@ pub fn substitute_vars(graph: &mut Graph, renamed: &BTreeMap<VarId, VarId>) {
                     segment.index.set_roots(exprs, &roots[..roots.len() - 1]);
                 }
                 Op::MatMul(product) => {
-                    for view in [&mut product.lhs, &mut product.rhs] {
+                    let picks = product.pick.as_mut().map(|pick| &mut pick.at);
+                    for view in [&mut product.lhs, &mut product.rhs].into_iter().chain(picks) {
                         for (var, _) in &mut view.vars {
                             *var = renamed.get(var).copied().unwrap_or(*var);
                         }

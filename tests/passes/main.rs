@@ -10,6 +10,7 @@ mod harness;
 mod pointwise;
 mod recognition;
 mod recurrences;
+mod routes;
 mod scales;
 mod size;
 mod weights;

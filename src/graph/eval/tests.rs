@@ -313,6 +313,7 @@ fn product(f: &mut Fixture) -> Value {
         contract: axes(&[("d", sym("D"))]),
         lhs: view([sym("D"), k(0)]),
         rhs: view([k(0), sym("D")]),
+        pick: None,
         epilogue: Some(Epilogue { exprs, body }),
     };
     f.op(Op::MatMul(Box::new(product)), vec![ty(F, &[sym("B"), sym("T")])], &[x, w, bias])[0]

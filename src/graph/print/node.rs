@@ -136,11 +136,16 @@ impl Printer<'_> {
             .map(|(word, names)| format!("{word} {names}; "));
         let contract = axes_text(&product.contract, &scope.indices[product.iterate.len()..]);
         let view = |view: &View| self.view_text(view, &scope.indices);
+        let picked = product.pick.as_ref().map(|pick| {
+            let picks = scope.operands.get(2).map_or("?", String::as_str);
+            format!(" + {}*{picks}{{{}}}", factor_text(&pick.stride), view(&pick.at))
+        });
         let mut right = format!(
-            "matmul[{}k {contract}] {lhs}{{{}}} * {rhs}{{{}}}",
+            "matmul[{}k {contract}] {lhs}{{{}}} * {rhs}{{{}{}}}",
             roles.collect::<String>(),
             view(&product.lhs),
-            view(&product.rhs)
+            view(&product.rhs),
+            picked.unwrap_or_default()
         );
         let mut lets = Vec::new();
         if let Some(epilogue) = &product.epilogue {

@@ -159,6 +159,7 @@ fn everything() -> Program {
         contract: axes(&[("d", k(4))]),
         lhs: View { offset: k(0), vars: vec![], iterate: vec![k(4), k(0)], contract: vec![k(1)] },
         rhs: View { offset: k(0), vars: vec![], iterate: vec![k(0), k(4)], contract: vec![k(1)] },
+        pick: None,
         epilogue: Some(Epilogue { exprs, body }),
     };
     let scores = ty(F, &[time.clone(), k(3)]);

@@ -2,7 +2,7 @@
 
 use super::super::expr::VarId;
 use super::super::ir::{
-    Axis, FuncId, Graph, Index, MatMul, Op, Place, Recur, Region, Role, Segment, TensorType, View,
+    Axis, FuncId, Graph, Index, MatMul, Op, Pick, Place, Recur, Region, Role, Segment, TensorType, View,
 };
 use super::expr::{Uses, is_bool, over_iterate, uses_index};
 use super::{Check, Verifier, arg_types, ensure, result_types};
@@ -89,6 +89,9 @@ impl Verifier<'_> {
         ensure!(roles == axes, "a product has {roles} roles for {axes} axes");
         self.view("left", &product.lhs, product, Role::N)?;
         self.view("right", &product.rhs, product, Role::M)?;
+        if let Some(pick) = &product.pick {
+            self.pick(pick, product, operands)?;
+        }
         let mut dtype = DType::F32;
         if let Some(epilogue) = &product.epilogue {
             let uses = Uses { indices: axes, operands, accumulator: Some(DType::F32) };
@@ -97,6 +100,20 @@ impl Verifier<'_> {
         }
         ensure!(dtype == result.dtype, "a product of {dtype} has a result of {}", result.dtype);
         self.same_size(&product.iterate, &result.shape)
+    }
+
+    fn pick(&self, pick: &Pick, product: &MatMul, operands: &[&TensorType]) -> Check {
+        let picks = operands.get(2).ok_or("a product picks by an operand that it has not")?;
+        ensure!(picks.dtype == DType::I64, "a product picks by {}", picks.dtype);
+        let (strides, axes) = (pick.at.iterate.len(), product.iterate.len());
+        ensure!(strides == axes, "the picks have {strides} strides for {axes} axes");
+        ensure!(pick.at.contract.is_empty(), "the picks walk a contracted axis");
+        for (k, (role, stride)) in product.roles.iter().zip(&pick.at.iterate).enumerate() {
+            ensure!(*role == Role::M || stride.is(0), "the picks walk axis {k}, which has role {role:?}");
+        }
+        self.offsets(&pick.at)?;
+        self.dim(&pick.extent)?;
+        self.dim(&pick.stride)
     }
 
     fn view(&self, side: &str, view: &View, product: &MatMul, absent: Role) -> Check {
@@ -113,6 +130,11 @@ impl Verifier<'_> {
                 "the {side} view walks axis {k}, which has role {role:?}"
             );
         }
+        self.offsets(view)
+    }
+
+    /// Every number of a view is over sizes and positions that there are.
+    fn offsets(&self, view: &View) -> Check {
         self.dim(&view.offset)?;
         for (var, stride) in &view.vars {
             ensure!(self.scope.contains(var), "position {} is used outside its region", var.0);

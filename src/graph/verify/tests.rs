@@ -265,11 +265,62 @@ fn product(edit: impl FnOnce(&mut MatMul)) -> Program {
         contract: axes(&[("d", sym("D"))]),
         lhs: view(sym("D"), k(0)),
         rhs: view(k(0), sym("D")),
+        pick: None,
         epilogue: None,
     };
     edit(&mut product);
     let y = f.op(Op::MatMul(Box::new(product)), vec![ty(F, &[sym("B"), sym("T")])], &[x, w]);
     f.program(&y)
+}
+
+/// A product of which each row picks a matrix.
+fn picked(edit: impl FnOnce(&mut MatMul)) -> Program {
+    let mut f = Fixture::new();
+    let x = f.input("x", F, &[sym("B"), sym("D")]);
+    let w = f.input("w", F, &[sym("E"), sym("T"), sym("D")]);
+    let e = f.input("e", I, &[sym("B")]);
+    let view = |iterate: [Dim; 2], contract: &[Dim]| View {
+        offset: k(0),
+        vars: vec![],
+        iterate: iterate.to_vec(),
+        contract: contract.to_vec(),
+    };
+    let mut product = MatMul {
+        iterate: axes(&[("b", sym("B")), ("t", sym("T"))]),
+        roles: vec![Role::M, Role::N],
+        contract: axes(&[("d", sym("D"))]),
+        lhs: view([sym("D"), k(0)], &[k(1)]),
+        rhs: view([k(0), sym("D")], &[k(1)]),
+        pick: Some(Pick {
+            at: view([k(1), k(0)], &[]),
+            extent: sym("E"),
+            stride: sym("T").mul(&sym("D")).unwrap(),
+            source: PickedRead { name: Some("w".into()), axis: 0, span: span() },
+        }),
+        epilogue: None,
+    };
+    edit(&mut product);
+    let y = f.op(Op::MatMul(Box::new(product)), vec![ty(F, &[sym("B"), sym("T")])], &[x, w, e]);
+    f.program(&y)
+}
+
+#[test]
+fn rejects_products_that_pick_wrongly() {
+    let at = |edit: fn(&mut View)| picked(|p| edit(&mut p.pick.as_mut().unwrap().at));
+    assert_eq!(verify(&picked(|_| {})), Ok(()));
+    rejects(&at(|at| at.iterate.truncate(1)), "the picks have 1 strides for 2 axes");
+    rejects(&at(|at| at.iterate[1] = k(1)), "the picks walk axis 1, which has role N");
+    rejects(&at(|at| at.contract.push(k(1))), "the picks walk a contracted axis");
+    rejects(&at(|at| at.vars.push((VarId(3), k(1)))), "position 3 is used outside");
+    let mut program = picked(|_| {});
+    let graph = &mut program.functions[0].graph;
+    let id = graph.results[0].node;
+    let operands = graph.operands(id);
+    graph.set_operands(id, &[operands[0], operands[1], operands[0]]);
+    rejects(&program, "a product picks by f32");
+    let graph = &mut program.functions[0].graph;
+    graph.set_operands(id, &operands[..2]);
+    rejects(&program, "by an operand that it has not");
 }
 
 #[test]

@@ -23,24 +23,26 @@ use crate::ops::scalar::BinaryOp;
 
 /// One or more adjacent axes that one index walks.
 #[derive(Clone)]
-struct Walk {
-    axes: std::ops::Range<usize>,
-    extent: Dim,
-    lhs: Dim,
-    rhs: Dim,
-    out: Dim,
+pub(super) struct Walk {
+    pub axes: std::ops::Range<usize>,
+    pub extent: Dim,
+    pub lhs: Dim,
+    pub rhs: Dim,
+    pub out: Dim,
 }
 
 /// An operand where it lies: the start, and strides over result axes and contracted axes.
-struct Operand {
-    at: Pointer,
-    iterate: Vec<Dim>,
-    contract: Vec<Dim>,
+pub(super) struct Operand {
+    pub at: Pointer,
+    pub iterate: Vec<Dim>,
+    pub contract: Vec<Dim>,
 }
 
 /// How a product is split between loops and kernel.
-struct Split {
-    m: Option<Walk>,
+pub(super) struct Split {
+    pub m: Option<Walk>,
+    /// How many rows there are, where only the running program knows.
+    pub rows: Option<ScalarId>,
     n: Option<Walk>,
     k: Option<Walk>,
     /// Contracted axes around `k`, slowest first.
@@ -79,18 +81,25 @@ impl FuncCx<'_> {
     ) -> Lowered<()> {
         let lhs = self.operand(&work.operands[0], &product.lhs, product, out)?;
         let rhs = self.operand(&work.operands[1], &product.rhs, product, out)?;
+        if let Some(pick) = &product.pick {
+            let picks = self.operand(&work.operands[2], &pick.at, product, out)?;
+            if !self.picked(work, product, (&lhs, &rhs, &picks), (dest.pointer(), strides), out)? {
+                self.as_nest(work, product, (&lhs, &rhs, Some(&picks)), dest, out)?;
+            }
+            return Ok(());
+        }
         let Some(split) = split(product, &lhs, &rhs, strides)? else {
-            return self.as_nest(work, product, &lhs, &rhs, dest, out);
+            return self.as_nest(work, product, (&lhs, &rhs, None), dest, out);
         };
-        match self.kernel(work, product, &lhs, &rhs, dest.pointer(), &split)? {
+        match self.kernel(work, product, (lhs.at, rhs.at, dest.pointer()), &split)? {
             Some(body) => out.extend(body),
-            None => self.as_nest(work, product, &lhs, &rhs, dest, out)?,
+            None => self.as_nest(work, product, (&lhs, &rhs, None), dest, out)?,
         }
         Ok(())
     }
 
     /// An operand where it lies if its view can be followed there, else in a dense copy.
-    fn operand(
+    pub(super) fn operand(
         &mut self,
         place: &Place,
         view: &View,
@@ -121,20 +130,17 @@ impl FuncCx<'_> {
     }
 
     /// The loops around the kernel; `None` if the epilogue needs checks.
-    fn kernel(
+    pub(super) fn kernel(
         &mut self,
         work: &Work<'_>,
         product: &MatMul,
-        lhs: &Operand,
-        rhs: &Operand,
-        dest: Pointer,
+        (mut at_lhs, mut at_rhs, mut at_out): (Pointer, Pointer, Pointer),
         split: &Split,
     ) -> Lowered<Option<Vec<Stmt>>> {
         let zero = self.int(0);
         let mut index = vec![zero; product.iterate.len()];
         let mut groups = Vec::new();
         let mut loops: Vec<(LoopVar, ScalarId)> = Vec::new();
-        let (mut at_lhs, mut at_rhs, mut at_out) = (lhs.at, rhs.at, dest);
         for walk in &split.loops {
             let var = self.new_var(&product.iterate[walk.axes.start].name);
             let value = self.var(var);
@@ -194,7 +200,8 @@ impl FuncCx<'_> {
             rhs: self.dim(right(walk)),
         };
         let outer = split.outer.iter().map(&mut contracted).collect();
-        Gemm { m: self.dim(&m), n: self.dim(&n), k: self.dim(&k), outer, lhs, rhs, out, epilogue }
+        let m = split.rows.unwrap_or_else(|| self.dim(&m));
+        Gemm { m, n: self.dim(&n), k: self.dim(&k), outer, lhs, rhs, out, epilogue }
     }
 
     /// The epilogue at row and column: `None` where it needs checks.
@@ -246,25 +253,31 @@ impl FuncCx<'_> {
         }
     }
 
-    /// The product as a plain reduction.
+    /// The product as a plain reduction; what rows pick has been checked.
     fn as_nest(
         &mut self,
         work: &Work<'_>,
         product: &MatMul,
-        lhs: &Operand,
-        rhs: &Operand,
+        (lhs, rhs, picks): (&Operand, &Operand, Option<&Operand>),
         dest: &Place,
         out: &mut Vec<Stmt>,
     ) -> Lowered<()> {
         let mut exprs = Exprs::new();
         let mut ports = work.operands.clone();
         let mut factors = Vec::with_capacity(2);
-        for operand in [lhs, rhs] {
-            let strides = operand.iterate.iter().chain(&operand.contract);
-            factors.push(self.flat_read(&mut exprs, ports.len(), strides));
-            let mut place = Place::dense(operand.at.buffer, operand.at.offset, &[Dim::ONE])?;
-            place.trusted = true;
-            ports.push(place);
+        let picked = match (&product.pick, picks) {
+            (Some(pick), Some(picks)) => {
+                let at = self.flat(&mut exprs, &picks.iterate);
+                let picked = self.element_of(&mut exprs, &mut ports, picks.at, at)?;
+                let stride = exprs.dim(&pick.stride);
+                Some(exprs.binary(BinaryOp::Mul, picked, stride))
+            }
+            _ => None,
+        };
+        for (operand, picked) in [(lhs, None), (rhs, picked)] {
+            let at = self.flat(&mut exprs, operand.iterate.iter().chain(&operand.contract));
+            let at = picked.map_or(at, |picked| exprs.binary(BinaryOp::Add, at, picked));
+            factors.push(self.element_of(&mut exprs, &mut ports, operand.at, at)?);
         }
         let body = exprs.binary(BinaryOp::Mul, factors[0], factors[1]);
         let axes = product.contract.clone();
@@ -281,22 +294,33 @@ impl FuncCx<'_> {
         self.nest(&nest, dest, out)
     }
 
-    fn flat_read<'d>(
+    /// An element of what lies at a pointer, which is known to be inside.
+    fn element_of(
         &self,
         exprs: &mut Exprs,
-        port: usize,
-        strides: impl Iterator<Item = &'d Dim>,
-    ) -> ExprId {
+        ports: &mut Vec<Place>,
+        at: Pointer,
+        index: ExprId,
+    ) -> Lowered<ExprId> {
+        let mut place = Place::dense(at.buffer, at.offset, &[Dim::ONE])?;
+        place.trusted = true;
+        let (port, index) = (ports.len() as u32, vec![index]);
+        ports.push(place);
+        let dtype = self.func.buffers[at.buffer.0 as usize].dtype;
+        Ok(exprs.add(Expr::Read(Read { port, index, otherwise: None, span: self.span }), dtype))
+    }
+
+    /// How far indices are from the first element.
+    pub(super) fn flat<'d>(&self, exprs: &mut Exprs, strides: impl IntoIterator<Item = &'d Dim>) -> ExprId {
         let mut flat = Affine::constant(Dim::ZERO);
-        for (k, stride) in strides.enumerate().filter(|(_, stride)| !stride.is(0)) {
+        for (k, stride) in strides.into_iter().enumerate().filter(|(_, stride)| !stride.is(0)) {
             flat.terms.insert(Leaf::Index(k as u32), stride.clone());
         }
-        let index = vec![build(exprs, &flat)];
-        exprs.add(Expr::Read(Read { port: port as u32, index, otherwise: None, span: self.span }), DType::F32)
+        build(exprs, &flat)
     }
 }
 
-fn dense_over(iterate: &[Axis]) -> Lowered<Vec<Dim>> {
+pub(super) fn dense_over(iterate: &[Axis]) -> Lowered<Vec<Dim>> {
     dense_strides(iterate.iter().map(|axis| &axis.extent))
 }
 
@@ -332,7 +356,7 @@ fn relocate(place: &Place, view: &View, product: &MatMul) -> Lowered<Option<(Vec
 }
 
 /// Splits a product; `None` where it is better a plain nest.
-fn split(product: &MatMul, lhs: &Operand, rhs: &Operand, out: &[Dim]) -> Lowered<Option<Split>> {
+pub(super) fn split(product: &MatMul, lhs: &Operand, rhs: &Operand, out: &[Dim]) -> Lowered<Option<Split>> {
     let walk = |k: usize| Walk {
         axes: k..k + 1,
         extent: product.iterate[k].extent.clone(),
@@ -374,7 +398,7 @@ fn split(product: &MatMul, lhs: &Operand, rhs: &Operand, out: &[Dim]) -> Lowered
     }
     loops.extend(m_walks);
     loops.extend(n_walks);
-    Ok(Some(Split { m, n, k, outer: k_walks, loops, swapped }))
+    Ok(Some(Split { m, rows: None, n, k, outer: k_walks, loops, swapped }))
 }
 
 /// Takes the last walk that is preferred, else the last.
@@ -386,7 +410,7 @@ fn take(walks: &mut Vec<Walk>, preferred: impl Fn(&Walk) -> bool) -> Option<Walk
 }
 
 /// Makes one walk of neighbours that lie evenly behind each other.
-fn merge(walks: Vec<Walk>) -> Lowered<Vec<Walk>> {
+pub(super) fn merge(walks: Vec<Walk>) -> Lowered<Vec<Walk>> {
     let mut merged: Vec<Walk> = Vec::with_capacity(walks.len());
     for walk in walks {
         if let Some(last) = merged.last_mut()

@@ -19,6 +19,7 @@ mod place;
 mod precheck;
 mod recur;
 mod region;
+mod route;
 mod scalar;
 mod schedule;
 mod segment;
@@ -108,6 +109,8 @@ struct FuncCx<'p> {
     consts: Vec<(Arc<Tensor>, BufferId)>,
     /// Buffer names in use, with how often.
     names: BTreeMap<String, usize>,
+    /// Rows in order of what they pick, as the statements before this one have sorted them.
+    sorted: Vec<route::Sorted>,
     /// Whether a loop around is parallel already.
     in_parallel: bool,
     /// Whether an index is compared that has no bounds, so that thresholds computed from it may wrap.
@@ -148,6 +151,7 @@ impl<'p> FuncCx<'p> {
             ranges: BTreeMap::new(),
             consts: Vec::new(),
             names: BTreeMap::new(),
+            sorted: Vec::new(),
             in_parallel: false,
             wraps: false,
             span,
@@ -197,6 +201,7 @@ impl<'p> FuncCx<'p> {
             wanted.entry(*value).or_insert_with(|| dest.clone());
         }
         let live = live_nodes(graph);
+        let sorted_around = self.sorted.len();
         let mut values: BTreeMap<Value, Place> = BTreeMap::new();
         for id in graph.topological().into_iter().filter(|id| live.contains(id)) {
             let node = graph.node(id);
@@ -214,6 +219,7 @@ impl<'p> FuncCx<'p> {
                 values.insert(result(k), place);
             }
         }
+        self.sorted.truncate(sorted_around);
         for (value, dest) in graph.results.iter().zip(dests) {
             let from = &values[value];
             if (from.buffer, from.offset) != (dest.buffer, dest.offset) {

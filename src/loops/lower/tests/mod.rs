@@ -2,6 +2,7 @@
 
 mod ops;
 mod random;
+mod routes;
 mod shown;
 
 use crate::dim::{Dim, Symbol};

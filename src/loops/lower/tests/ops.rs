@@ -18,7 +18,7 @@ const F: DType = DType::F32;
 const I: DType = DType::I64;
 
 /// The program after all passes, and how many ops of a kind they made.
-fn after_passes(program: &Program, wanted: fn(&Op) -> bool) -> (Program, usize) {
+pub(super) fn after_passes(program: &Program, wanted: fn(&Op) -> bool) -> (Program, usize) {
     let mut changed = program.clone();
     for pass in PIPELINE {
         (pass.run)(&mut changed);
@@ -36,12 +36,12 @@ fn count(graph: &Graph, wanted: fn(&Op) -> bool) -> usize {
     graph.dag.node_weights().map(|n| usize::from(wanted(&n.op)) + inner(&n.op)).sum()
 }
 
-fn numbers(random: &mut Random, shape: &[usize]) -> Tensor {
+pub(super) fn numbers(random: &mut Random, shape: &[usize]) -> Tensor {
     let data: Vec<f32> = (0..shape.iter().product()).map(|_| random.below(9) as f32 * 0.25 - 1.0).collect();
     f32s(shape, &data)
 }
 
-fn shuffled(random: &mut Random, mut items: Vec<usize>) -> Vec<usize> {
+pub(super) fn shuffled(random: &mut Random, mut items: Vec<usize>) -> Vec<usize> {
     for at in (1..items.len()).rev() {
         items.swap(at, random.below(at + 1));
     }
