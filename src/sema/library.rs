@@ -62,3 +62,41 @@ impl Loader for NoFiles {
         Err("this source stands alone and cannot import files".into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::span::FileId;
+    use crate::syntax::{ast, parse};
+
+    /// They are resolved where they are first used, so nothing else would notice.
+    #[test]
+    fn all_names_that_library_files_import_are_there() {
+        let mut imported = 0;
+        for (path, content) in FILES {
+            let Ok(tree) = parse(FileId(0), content) else { panic!("{path} does not parse") };
+            for item in &tree.items {
+                let ast::ItemKind::Use(ast::UseDecl::Path { path: parts, names: Some(names) }) = &item.kind
+                else {
+                    continue;
+                };
+                let parts: Vec<&str> = parts.iter().filter_map(ast::Name::as_plain).collect();
+                let target = format!("{}.mdl", parts.join("/"));
+                let Some(content) = text(&target) else { panic!("{path} imports {target}") };
+                let Ok(target_tree) = parse(FileId(0), content) else { panic!("{target} does not parse") };
+                for name in names {
+                    let name = name.as_plain();
+                    let declares = |item: &ast::Item| match &item.kind {
+                        ast::ItemKind::Module(d) => d.name.as_plain() == name,
+                        ast::ItemKind::Fn(d) => d.name.as_plain() == name,
+                        ast::ItemKind::Pattern(d) => d.name.as_plain() == name,
+                        ast::ItemKind::Model(_) | ast::ItemKind::Use(_) => false,
+                    };
+                    assert!(target_tree.items.iter().any(declares), "{path} imports {name:?}");
+                    imported += 1;
+                }
+            }
+        }
+        assert!(imported > 50, "{imported}");
+    }
+}

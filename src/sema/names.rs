@@ -42,6 +42,8 @@ pub enum Item {
     File(usize),
     /// One name of another file, and where it is imported.
     Import(usize, Arc<str>, Span),
+    /// One name of a file of the library, for another of its files: read where it is first used.
+    Library(Arc<str>, Arc<str>, Span),
 }
 
 impl Elaborator<'_> {
@@ -170,7 +172,16 @@ impl Elaborator<'_> {
             }
             ast::UseDecl::Path { path, names } => {
                 let parts: Vec<&str> = path.iter().filter_map(ast::Name::as_plain).collect();
-                let target = self.load_library(&parts, span)?;
+                let library = format!("{}.mdl", parts.join("/"));
+                if let (true, Some(names)) = (self.files[file].library, names) {
+                    let library: Arc<str> = library.into();
+                    for name in names {
+                        let text = name.as_plain().unwrap_or_default().into();
+                        self.define(file, name, Item::Library(Arc::clone(&library), text, name.span))?;
+                    }
+                    return Ok(());
+                }
+                let target = self.load_library(&library, span)?;
                 let Some(names) = names else {
                     return match path.last() {
                         Some(last) => self.define(file, last, Item::File(target)),
@@ -197,15 +208,14 @@ impl Elaborator<'_> {
         }
     }
 
-    fn load_library(&mut self, parts: &[&str], span: Span) -> Eval<usize> {
-        let path = format!("{}.mdl", parts.join("/"));
+    fn load_library(&mut self, path: &str, span: Span) -> Eval<usize> {
         if let Some(number) = self.files.iter().position(|f| f.library && f.path == path) {
             return Ok(number);
         }
-        let Some(text) = library::text(&path) else {
+        let Some(text) = library::text(path) else {
             let known = library::FILES.iter().map(|(p, _)| p.trim_end_matches(".mdl").replace('/', "."));
             let known: Vec<String> = known.collect();
-            let name = parts.join(".");
+            let name = path.trim_end_matches(".mdl").replace('/', ".");
             let mut diagnostic =
                 Diagnostic::error("unknown-import", format!("there is no library `{name}`")).at(span, "");
             if let Some(near) = nearest(&name, known.iter().map(String::as_str)) {
@@ -213,8 +223,8 @@ impl Elaborator<'_> {
             }
             return Err(self.report(diagnostic.help("files of your own are imported by `use \"path.mdl\"`")));
         };
-        let id = self.sources.add(path.clone(), text);
-        self.load_text(&path, id, true)
+        let id = self.sources.add(path, text);
+        self.load_text(path, id, true)
     }
 
     fn load_path(&mut self, path: &str, span: Span) -> Eval<usize> {
@@ -272,7 +282,7 @@ impl Elaborator<'_> {
             return Ok(number);
         }
         let span = Span::new(FileId(0), 0, 0);
-        let number = self.load_library(&["std", "prelude"], span)?;
+        let number = self.load_library("std/prelude.mdl", span)?;
         self.prelude = Some(number);
         Ok(number)
     }
@@ -299,6 +309,11 @@ impl Elaborator<'_> {
             Item::File(target) => Value::Namespace(target),
             Item::Import(target, name, _) => {
                 self.charge(1, span)?;
+                return self.item(target, &name, span);
+            }
+            Item::Library(path, name, _) => {
+                self.charge(1, span)?;
+                let target = self.load_library(&path, span)?;
                 return self.item(target, &name, span);
             }
         }))
@@ -597,7 +612,7 @@ pub(super) fn item_span(item: &Item) -> Span {
         Item::Fn(d) => d.name.span,
         Item::Pattern(d) => d.name.span,
         Item::Model(d) => d.name.span,
-        Item::Import(_, _, span) => *span,
+        Item::Import(_, _, span) | Item::Library(_, _, span) => *span,
         Item::File(_) => Span::new(FileId(0), 0, 0),
     }
 }
