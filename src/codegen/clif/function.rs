@@ -7,6 +7,7 @@ use super::clif_type;
 use super::dims::Sizes;
 use super::parts::Uses;
 use super::text::Notes;
+use super::wide::MacroKernels;
 use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::loops::buffers::{FramePlan, Place};
@@ -14,7 +15,7 @@ use crate::loops::ir::{BufferId, BufferKind, Local, LoopFunc, LoopProgram, LoopV
 use crate::source::SourceMap;
 use cranelift_codegen::Context;
 use cranelift_codegen::ir::{
-    AliasRegion, AliasRegionData, Block, FuncRef, Inst, InstBuilder, MemFlagsData, StackSlot, StackSlotData,
+    AliasRegion, AliasRegionData, Block, FuncRef, Inst, InstBuilder, MemFlagsData, StackSlotData,
     StackSlotKind, Value, types,
 };
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
@@ -54,6 +55,7 @@ pub(super) struct Shared<'m> {
     pub module: &'m mut dyn Module,
     pub bodies: &'m mut Bodies,
     pub kernels: &'m mut Kernels,
+    pub macro_kernels: &'m mut MacroKernels,
 }
 
 /// Where a buffer starts.
@@ -73,8 +75,7 @@ pub(super) struct FuncCx<'a, 'b> {
     pub module: &'a mut dyn Module,
     pub bodies: &'a mut Bodies,
     pub kernels: &'a mut Kernels,
-    /// Memory for strips of products, and its size in bytes.
-    pub packing: Option<(StackSlot, i64)>,
+    pub macro_kernels: &'a mut MacroKernels,
     /// The parameters that calls hand on.
     pub context: Value,
     pub dims: Value,
@@ -109,7 +110,7 @@ pub(super) fn emit(
     scratch: &mut FunctionBuilderContext,
     context: &mut Context,
 ) -> Result<Notes, CodeError> {
-    let Shared { module, bodies, kernels } = shared;
+    let Shared { module, bodies, kernels, macro_kernels } = shared;
     let config = module.target_config();
     let mut builder = FunctionBuilder::new(&mut context.func, scratch);
     let entry = builder.create_block();
@@ -128,7 +129,7 @@ pub(super) fn emit(
         module,
         bodies,
         kernels,
-        packing: None,
+        macro_kernels,
         context: ctx,
         dims,
         arena,

@@ -43,6 +43,7 @@ use cranelift_codegen::ir::{AbiParam, Signature, Type, types};
 use cranelift_frontend::FunctionBuilderContext;
 use cranelift_module::{DataDescription, DataId, FuncId, Linkage, Module};
 use function::{Env, Shared, Task};
+use wide::MacroKernels;
 
 /// What became of one function.
 #[derive(Clone, Debug)]
@@ -55,6 +56,17 @@ pub struct Compiled {
     pub stats: CodeStats,
     /// Its Cranelift IR before optimisation, if that was asked for.
     pub text: Option<String>,
+}
+
+impl Compiled {
+    fn add(&mut self, stats: CodeStats, text: Option<&str>) {
+        self.stats.clif_insts += stats.clif_insts;
+        self.stats.code_bytes += stats.code_bytes;
+        if let (Some(all), Some(text)) = (&mut self.text, text) {
+            all.push('\n');
+            all.push_str(text);
+        }
+    }
 }
 
 /// The size of a function.
@@ -99,6 +111,7 @@ pub(crate) fn define(
     let mut definer = Definer {
         bodies: Bodies::default(),
         kernels: Kernels::new(isa),
+        macro_kernels: MacroKernels::default(),
         scratch: FunctionBuilderContext::new(),
         context: module.make_context(),
         module,
@@ -118,6 +131,7 @@ struct Definer<'m> {
     module: &'m mut dyn Module,
     bodies: Bodies,
     kernels: Kernels,
+    macro_kernels: MacroKernels,
     scratch: FunctionBuilderContext,
     context: Context,
 }
@@ -159,14 +173,23 @@ impl Definer<'_> {
         if matches!(task, Task::Part(_)) {
             self.context.func.signature.params.push(AbiParam::new(types::I64));
         }
-        let shared = Shared { module: self.module, bodies: &mut self.bodies, kernels: &mut self.kernels };
+        let shared = Shared {
+            module: self.module,
+            bodies: &mut self.bodies,
+            kernels: &mut self.kernels,
+            macro_kernels: &mut self.macro_kernels,
+        };
         let notes = function::emit(env, task, shared, &mut self.scratch, &mut self.context)?;
         if let (Some(text), Some(sources)) = (&mut compiled.text, env.sources) {
             text.push_str(&text::text(name, &sources.place(env.func.span), &self.context.func, notes));
         }
         let stats = finish(self.module, name, id, &mut self.context)?;
-        compiled.stats.clif_insts += stats.clif_insts;
-        compiled.stats.code_bytes += stats.code_bytes;
+        compiled.add(stats, None);
+        let (scratch, context) = (&mut self.scratch, &mut self.context);
+        let products = self.macro_kernels.define(self.module, &mut self.kernels, scratch, context)?;
+        for product in products {
+            compiled.add(product.stats, product.text.as_deref());
+        }
         Ok(())
     }
 

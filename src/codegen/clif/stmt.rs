@@ -134,29 +134,6 @@ impl FuncCx<'_, '_> {
         Ok(())
     }
 
-    /// A loop over `from, from + step, ..` below `to`, for a step that only a call decides.
-    pub(super) fn looped_by(
-        &mut self,
-        from: Value,
-        to: Value,
-        step: Value,
-        body: impl FnOnce(&mut Self, Value) -> Result<(), CodeError>,
-    ) -> Result<(), CodeError> {
-        let (head, exit) = (self.builder.create_block(), self.builder.create_block());
-        let at = self.builder.append_block_param(head, types::I64);
-        let runs = self.builder.ins().icmp(IntCC::SignedLessThan, from, to);
-        self.builder.ins().brif(runs, head, &[BlockArg::Value(from)], exit, &[]);
-        self.builder.switch_to_block(head);
-        self.scoped(|cx| body(cx, at))?;
-        let next = self.builder.ins().iadd(at, step);
-        let again = self.builder.ins().icmp(IntCC::SignedLessThan, next, to);
-        self.builder.ins().brif(again, head, &[BlockArg::Value(next)], exit, &[]);
-        self.builder.seal_block(head);
-        self.builder.seal_block(exit);
-        self.builder.switch_to_block(exit);
-        Ok(())
-    }
-
     fn branch(&mut self, condition: ScalarId, then: &[Stmt], otherwise: &[Stmt]) -> Result<(), CodeError> {
         let condition = self.scalar(condition)?;
         let blocks = [(); 3].map(|()| self.builder.create_block());

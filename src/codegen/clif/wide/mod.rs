@@ -5,7 +5,10 @@
 //! taken out of the expressions of the function; whatever has none is emitted as everywhere else.
 
 mod lanes;
+mod macro_kernel;
 mod product;
+
+pub(super) use macro_kernel::MacroKernels;
 
 use super::super::error::CodeError;
 use super::super::vector::body::{Affine, Argument, Poly};
@@ -14,6 +17,7 @@ use super::function::FuncCx;
 use crate::dtype::DType;
 use crate::loops::ir::BufferId;
 use cranelift_codegen::ir::{FuncRef, InstBuilder, MemFlagsData, StackSlotData, StackSlotKind, Value, types};
+use cranelift_frontend::FunctionBuilder;
 
 /// Beyond every index that a loop reaches.
 const MAX_INDEX: i64 = 1 << 61;
@@ -34,9 +38,7 @@ pub(super) struct Start {
 impl FuncCx<'_, '_> {
     /// The function of a kernel, callable from here; `None` where there is none for this shape.
     fn kernel(&mut self, shape: Shape, of: Option<BufferId>) -> Result<Option<FuncRef>, CodeError> {
-        let buffer = of.map(|of| &self.env.func.buffers[of.0 as usize]);
-        let place = self.env.sources.zip(buffer);
-        let place = place.map(|(sources, b)| format!("{}, {}", b.name, sources.place(b.span)));
+        let place = of.and_then(|of| self.place_of(of));
         let id = self.kernels.function(self.module, shape, place)?;
         Ok(id.map(|id| self.import(id)))
     }
@@ -62,22 +64,6 @@ impl FuncCx<'_, '_> {
         let slot = StackSlotData::new(StackSlotKind::ExplicitSlot, 8 * slots as u32, 3);
         let slot = self.builder.create_sized_stack_slot(slot);
         Block { address: self.builder.ins().stack_addr(types::I64, slot, 0) }
-    }
-
-    /// Memory that the function has for strips, aligned to a cache line.
-    fn packing_space(&mut self, bytes: i64) -> Value {
-        let slot = match self.packing {
-            Some((slot, room)) if room >= bytes => slot,
-            _ => {
-                let data = StackSlotData::new(StackSlotKind::ExplicitSlot, bytes as u32 + 64, 3);
-                let slot = self.builder.create_sized_stack_slot(data);
-                self.packing = Some((slot, bytes));
-                slot
-            }
-        };
-        let address = self.builder.ins().stack_addr(types::I64, slot, 0);
-        let above = self.builder.ins().iadd_imm_s(address, 63);
-        self.builder.ins().band_imm_s(above, -64)
     }
 
     fn pass(&mut self, block: Block, slot: i32, value: Value) {
@@ -131,7 +117,7 @@ impl FuncCx<'_, '_> {
                 }
                 Argument::Bound { left, right } => {
                     let sides = [self.affine(right, start)?, self.affine(left, start)?];
-                    let [right, left] = sides.map(|side| self.clamped(side));
+                    let [right, left] = sides.map(|side| clamped(&mut self.builder, side));
                     self.builder.ins().isub(right, left)
                 }
                 _ => continue,
@@ -139,13 +125,6 @@ impl FuncCx<'_, '_> {
             self.pass(block, first + k as i32, value);
         }
         Ok(())
-    }
-
-    /// An index kept so near to zero that differences do not wrap.
-    fn clamped(&mut self, index: Value) -> Value {
-        let (low, high) = (self.int(-MAX_INDEX), self.int(MAX_INDEX));
-        let index = self.builder.ins().smax(index, low);
-        self.builder.ins().smin(index, high)
     }
 
     fn affine(&mut self, affine: &Affine, start: Start) -> Result<Value, CodeError> {
@@ -189,4 +168,12 @@ impl FuncCx<'_, '_> {
             None => self.int(poly.constant),
         })
     }
+}
+
+/// An index kept so near to zero that differences do not wrap.
+fn clamped(builder: &mut FunctionBuilder<'_>, index: Value) -> Value {
+    let low = builder.ins().iconst(types::I64, -MAX_INDEX);
+    let high = builder.ins().iconst(types::I64, MAX_INDEX);
+    let index = builder.ins().smax(index, low);
+    builder.ins().smin(index, high)
 }
