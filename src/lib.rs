@@ -24,7 +24,8 @@
 //! ```
 //!
 //! [`Compiler`] gives a [`Compiled`]: code and signature. Binding [`Weights`] checks and packs them
-//! once and gives a [`Model`], which any number of threads may call at once.
+//! once and gives a [`Model`], which any number of threads may call at once. A call works in the thread
+//! it is made in, or divides its work between [`Threads`] that it is given.
 
 /// The README's example is compiled and run.
 #[cfg(doctest)]
@@ -53,5 +54,5 @@ pub mod tensor;
 pub use driver::{Compiler, Error};
 pub use dtype::DType;
 pub use files::rename::NameMap;
-pub use runtime::{BindError, CallError, Compiled, Model, Outputs, Weights};
+pub use runtime::{BindError, CallError, Compiled, Model, Outputs, Threads, ThreadsError, Weights};
 pub use tensor::{Data, Tensor, TensorView};

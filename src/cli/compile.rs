@@ -3,7 +3,7 @@
 use super::args::{CheckArgs, CodeArgs, CompileArgs, DumpArgs, ModelArgs, Stage};
 use super::{compiler, diagnostics_json, plain, print, print_json, report, usage};
 use crate::codegen::object;
-use crate::codegen::target::Kernels;
+use crate::codegen::target::Options;
 use crate::diag::Fault;
 use crate::dim::Dim;
 use crate::driver::{Error, Unit, read_source};
@@ -120,7 +120,7 @@ pub fn compile(args: &CompileArgs) -> Result<ExitCode, Error> {
     let loops = unit.lower()?;
     let plan = plan_of(&loops)?;
     let written = match &args.output {
-        Some(path) => write_object(&loops, &plan, unit.kernels, path)?,
+        Some(path) => write_object(&loops, &plan, unit.options, path)?,
         None => Vec::new(),
     };
     let compiled = unit.generate(loops, false)?;
@@ -193,12 +193,12 @@ pub fn compile(args: &CompileArgs) -> Result<ExitCode, Error> {
 fn write_object(
     loops: &crate::loops::ir::LoopProgram,
     plan: &buffers::Plan,
-    kernels: Kernels,
+    options: Options,
     path: &Path,
 ) -> Result<Vec<String>, Error> {
     let stem = path.file_stem().map_or_else(|| "model".into(), |s| s.to_string_lossy().into_owned());
     let failed = |error: crate::codegen::error::CodeError| Error::plain(error.to_diagnostic());
-    let object = object::compile(loops, plan, kernels.isa().map_err(failed)?, &stem);
+    let object = object::compile(loops, plan, options, &stem);
     let object = object.map_err(failed)?;
     let bytes = match path.extension().and_then(|e| e.to_str()) {
         Some("o") => object.bytes.clone(),

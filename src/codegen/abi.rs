@@ -29,22 +29,22 @@ pub struct Context {
     pub values: [i64; MAX_VALUES],
 }
 
+/// One task of several: the data that all share, and its number.
+pub type Task = unsafe extern "C" fn(data: *mut std::ffi::c_void, k: u64);
+
 /// Runs tasks on several threads.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Exec {
     /// Handed back to `run`.
     pub this: *mut std::ffi::c_void,
-    /// Number of threads.
+    /// Number of threads, the calling one included. With one or none, all tasks run in the calling thread.
     pub workers: u64,
-    /// Calls `task(data, k)` for all `k < n`, on at most `workers` threads, and returns when all
-    /// have returned.
-    pub run: unsafe extern "C" fn(
-        this: *mut std::ffi::c_void,
-        task: unsafe extern "C" fn(*mut std::ffi::c_void, u64),
-        data: *mut std::ffi::c_void,
-        n: u64,
-    ),
+    /// Calls `task(data, k)` for each `k < n` once, in any order and on any threads, and returns when all
+    /// have returned and what they wrote can be seen. Tasks do not wait for each other and bring no
+    /// tasks of their own.
+    pub run:
+        unsafe extern "C" fn(this: *mut std::ffi::c_void, task: Task, data: *mut std::ffi::c_void, n: u64),
 }
 
 impl Context {
@@ -76,6 +76,16 @@ pub(crate) mod offset {
     pub(crate) const EXEC: i32 = offset_of!(Context, exec) as i32;
     pub(crate) const SITE: i32 = offset_of!(Context, site) as i32;
     pub(crate) const VALUES: i32 = offset_of!(Context, values) as i32;
+}
+
+/// Byte offsets of the fields of [`Exec`].
+pub(crate) mod exec {
+    use super::Exec;
+    use std::mem::offset_of;
+
+    pub(crate) const THIS: i32 = offset_of!(Exec, this) as i32;
+    pub(crate) const WORKERS: i32 = offset_of!(Exec, workers) as i32;
+    pub(crate) const RUN: i32 = offset_of!(Exec, run) as i32;
 }
 
 /// How a call ended.

@@ -8,8 +8,7 @@
 use super::abi::Entry;
 use super::clif::{self, Compiled, Definitions};
 use super::error::CodeError;
-use super::target::{Placement, host};
-use super::vector::Isa;
+use super::target::{Options, Placement, host};
 use super::vector::kernels::Defined;
 use crate::loops::buffers::Plan;
 use crate::loops::ir::LoopProgram;
@@ -39,22 +38,21 @@ unsafe impl Send for Code {}
 unsafe impl Sync for Code {}
 
 impl Code {
-    /// Compiles a program for the host, with kernels of a kind where one is given; given sources,
-    /// also prints its functions.
+    /// Compiles a program for the host; given sources, also prints its functions.
     ///
     /// # Errors
     /// As [`clif::define`] and [`host`]; [`CodeError::Memory`] where the code finds no room.
     pub fn new(
         program: &LoopProgram,
         plan: &Plan,
-        kernels: Option<Isa>,
+        options: Options,
         sources: Option<&SourceMap>,
     ) -> Result<Code, CodeError> {
         let constants = program.functions.iter().flat_map(|func| &func.buffers).map(clif::constant_bytes);
         let constants = constants.fold(0usize, usize::saturating_add);
         let mut reserve = FIRST_RESERVE_BYTES;
         loop {
-            match Self::within(program, plan, kernels, sources, constants.saturating_add(reserve)) {
+            match Self::within(program, plan, options, sources, constants.saturating_add(reserve)) {
                 Err(CodeError::Memory(_)) if reserve < LAST_RESERVE_BYTES => reserve *= 8,
                 result => return result,
             }
@@ -64,7 +62,7 @@ impl Code {
     fn within(
         program: &LoopProgram,
         plan: &Plan,
-        kernels: Option<Isa>,
+        options: Options,
         sources: Option<&SourceMap>,
         reserve_bytes: usize,
     ) -> Result<Code, CodeError> {
@@ -77,7 +75,7 @@ impl Code {
         let module = Some(JITModule::new(builder));
         let mut code = Code { module, entries: Vec::new(), definitions: Definitions::default() };
         let Some(module) = code.module.as_mut() else { return Ok(code) };
-        code.definitions = clif::define(module, program, plan, kernels, sources)?;
+        code.definitions = clif::define(module, program, plan, options, sources)?;
         module.finalize_definitions().map_err(|error| CodeError::of_module("the program", &error))?;
         code.entries = code.definitions.functions.iter().map(|f| entry(module, f)).collect();
         Ok(code)

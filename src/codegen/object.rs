@@ -7,8 +7,7 @@ use super::archive::archive;
 use super::clif::{self, CodeStats, Exports};
 use super::error::CodeError;
 use super::header;
-use super::target::{Placement, host};
-use super::vector::Isa;
+use super::target::{Options, Placement, host};
 use crate::loops::buffers::{BlobLayout, LimitError, Plan};
 use crate::loops::ir::LoopProgram;
 use cranelift_codegen::ir::LibCall;
@@ -29,15 +28,14 @@ pub struct Object {
     pub functions: Vec<(String, CodeStats)>,
 }
 
-/// Compiles a program to an object whose exported names begin with `prefix`, a C identifier, with
-/// kernels of a kind where one is given.
+/// Compiles a program to an object whose exported names begin with `prefix`, a C identifier.
 ///
 /// # Errors
 /// As [`super::jit::Code::new`]; sizes that cannot be computed are [`CodeError::TooLarge`].
 pub fn compile(
     program: &LoopProgram,
     plan: &Plan,
-    kernels: Option<Isa>,
+    options: Options,
     prefix: &str,
 ) -> Result<Object, CodeError> {
     clif::check_types(&program.signature)?;
@@ -49,7 +47,7 @@ pub fn compile(
     let failed = |error| CodeError::of_module(&program.signature.name, &error);
     let builder = ObjectBuilder::new(isa, prefix, Box::new(no_library)).map_err(failed)?;
     let mut module = ObjectModule::new(builder);
-    let functions = clif::define(&mut module, program, plan, kernels, None)?.functions;
+    let functions = clif::define(&mut module, program, plan, options, None)?.functions;
     let ids: Vec<_> = functions.iter().map(|function| function.id).collect();
     let description = header::description(&program.signature);
     let exports = Exports { program, plan, blob: &blob, functions: &ids, prefix, description: &description };

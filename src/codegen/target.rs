@@ -41,6 +41,45 @@ impl Kernels {
     }
 }
 
+/// The least work that a thread is asked for.
+///
+/// What the cost model takes for less than two of these runs in the calling thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grain {
+    /// # Units
+    /// Nanoseconds of one core.
+    pub nanoseconds: u32,
+}
+
+impl Grain {
+    /// Everything that can be divided is, however small.
+    pub const FINEST: Grain = Grain { nanoseconds: 0 };
+    /// Nothing is divided: all code runs in the calling thread.
+    pub const NEVER: Grain = Grain { nanoseconds: u32::MAX };
+}
+
+impl Default for Grain {
+    /// Ten times a fork and join.
+    fn default() -> Self {
+        Grain { nanoseconds: 10_000 }
+    }
+}
+
+/// How code is generated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Which wide kernels it may use.
+    pub kernels: Kernels,
+    /// What is divided between threads.
+    pub grain: Grain,
+}
+
+impl From<Kernels> for Options {
+    fn from(kernels: Kernels) -> Self {
+        Options { kernels, grain: Grain::default() }
+    }
+}
+
 /// How the code will be placed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Placement {

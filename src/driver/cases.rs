@@ -222,7 +222,7 @@ impl Check {
         inputs: &[Tensor],
     ) -> Result<Vec<Tensor>, Error> {
         let sources = unit.sources.clone();
-        unit.kernels = kernels;
+        unit.options.kernels = kernels;
         let compiled = unit.generate(loops.clone(), false)?;
         let model = compiled.bind(&self.weights).map_err(|e| with_sources(&sources, e.to_diagnostic()))?;
         let ports = &unit.program.signature.inputs;

@@ -8,7 +8,7 @@ pub mod table;
 
 pub use reference::reference;
 
-use crate::codegen::target::Kernels;
+use crate::codegen::target::{Grain, Kernels, Options};
 use crate::diag::{Diagnostic, Fault, render_plain};
 use crate::files::FileError;
 use crate::files::rename::RenameError;
@@ -90,7 +90,7 @@ impl From<RenameError> for Error {
 #[derive(Clone, Debug, Default)]
 pub struct Compiler {
     request: Request,
-    kernels: Kernels,
+    options: Options,
 }
 
 /// A program with its sources and the time each stage took.
@@ -100,8 +100,8 @@ pub struct Unit {
     pub sources: SourceMap,
     /// The graph.
     pub program: Program,
-    /// Which wide kernels native code uses.
-    pub kernels: Kernels,
+    /// How native code is generated.
+    pub options: Options,
     /// Stages in order.
     pub times: Vec<(&'static str, Duration)>,
 }
@@ -150,7 +150,13 @@ impl Compiler {
 
     /// Which wide kernels native code uses; the widest that the processor has by default.
     pub fn kernels(mut self, kernels: Kernels) -> Self {
-        self.kernels = kernels;
+        self.options.kernels = kernels;
+        self
+    }
+
+    /// The least work that a thread is asked for; less is worth it where threads are cheap to wake.
+    pub fn grain(mut self, grain: Grain) -> Self {
+        self.options.grain = grain;
         self
     }
 
@@ -221,7 +227,7 @@ impl Compiler {
                 {
                     return Err(Error { sources, diagnostics: vec![fault.to_diagnostic()] });
                 }
-                Ok(Unit { sources, program, kernels: self.kernels, times })
+                Ok(Unit { sources, program, options: self.options, times })
             }
             Err(diagnostics) => Err(Error { sources, diagnostics }),
         }
@@ -306,7 +312,7 @@ impl Unit {
     /// Limits, and processors that lack what the code needs.
     pub fn generate(&mut self, loops: LoopProgram, text: bool) -> Result<Compiled, Error> {
         let result =
-            self.timed("codegen", |unit| Compiled::with(loops, unit.kernels, text.then_some(&unit.sources)));
+            self.timed("codegen", |unit| Compiled::with(loops, unit.options, text.then_some(&unit.sources)));
         result.map_err(|error| self.error(vec![error.to_diagnostic()]))
     }
 }

@@ -6,6 +6,7 @@
 #![expect(unsafe_code, reason = "native code is called here")]
 
 use super::aligned::AlignedBytes;
+use super::threads::Threads;
 use crate::codegen::abi::{Context, MAX_VALUES, Status};
 use crate::codegen::jit::Code;
 use crate::graph::dims::DimEnv;
@@ -40,6 +41,8 @@ pub(super) struct Target<'a> {
     /// # Units
     /// Bytes of arena, padding included.
     pub arena_bytes: usize,
+    /// What the work is divided between; the calling thread alone without.
+    pub threads: Option<&'a Threads>,
 }
 
 /// Why a call gave no result.
@@ -63,7 +66,7 @@ pub(super) fn run(
     operands: &[Operand<'_>],
     outputs: &mut [Output<'_>],
 ) -> Result<(), Failure> {
-    let Target { code, func, index, env, dims, arena_bytes } = target;
+    let Target { code, func, index, env, dims, arena_bytes, threads } = target;
     if arena.len() < arena_bytes {
         return Err(Failure::Mismatch("the arena is too small"));
     }
@@ -80,11 +83,15 @@ pub(super) fn run(
         let (start, len_bytes) = output.parts();
         pointers.push(checked(func, env, id, start, len_bytes)?);
     }
-    let mut context = Context::new();
+    let exec = threads.map(Threads::exec);
+    let exec = exec.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    let mut context = Context { exec, ..Context::new() };
     let entry = code.entry(index);
     // SAFETY: `code` is alive and has `func` as function `index`. `pointers` are its arguments and results
     // in order, each aligned, borrowed for the call, and of its buffer's bytes for `dims`, which are those
-    // of the signature in order; the arena has the bytes that the plan asks for.
+    // of the signature in order; the arena has the bytes that the plan asks for. The threads are borrowed
+    // for the call, and what runs tasks with them asks for no more than that the tasks may run at once,
+    // which the code knows of those that it has.
     let status = unsafe { entry(&mut context, dims.as_ptr(), arena.as_mut_ptr(), pointers.as_ptr()) };
     if status == Status::Ok as i32 {
         Ok(())

@@ -5,10 +5,11 @@ use super::call::{Failure, Operand, Output, Target, run};
 use super::error::{BindError, CompileError, FailedSite};
 use super::model::Model;
 use super::resolve::resolve;
+use super::threads::Threads;
 use super::weights::Weights;
 use crate::codegen::clif::Compiled as CompiledFunction;
 use crate::codegen::jit::Code;
-use crate::codegen::target::Kernels;
+use crate::codegen::target::Options;
 use crate::codegen::vector::kernel_text;
 use crate::graph::dims::DimEnv;
 use crate::graph::ir::Signature;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub struct Compiled {
     pub(super) inner: Arc<Inner>,
+    threads: Option<Threads>,
 }
 
 pub(super) struct Inner {
@@ -44,17 +46,17 @@ impl Compiled {
     /// # Errors
     /// [`CompileError`]: this processor cannot run the code, or a limit is exceeded.
     pub fn new(program: LoopProgram) -> Result<Self, CompileError> {
-        Self::with(program, Kernels::default(), None)
+        Self::with(program, Options::default(), None)
     }
 
-    /// As [`Compiled::new`] with a choice of kernels; given sources, keeps the printed Cranelift IR
+    /// As [`Compiled::new`] with options; given sources, keeps the printed Cranelift IR
     /// of each function.
     ///
     /// # Errors
     /// As [`Compiled::new`].
     pub fn with(
         program: LoopProgram,
-        kernels: Kernels,
+        options: impl Into<Options>,
         sources: Option<&SourceMap>,
     ) -> Result<Self, CompileError> {
         let plan = buffers::plan(&program)?;
@@ -65,8 +67,19 @@ impl Compiled {
                 "the entry takes other arguments than its inputs and the blob",
             ));
         }
-        let code = Code::new(&program, &plan, kernels.isa()?, sources)?;
-        Ok(Compiled { inner: Arc::new(Inner { program, plan, blob, code }) })
+        let code = Code::new(&program, &plan, options.into(), sources)?;
+        Ok(Compiled { inner: Arc::new(Inner { program, plan, blob, code }), threads: None })
+    }
+
+    /// The same code, where binding and the calls of its models divide their work between `threads`.
+    #[must_use]
+    pub fn with_threads(self, threads: &Threads) -> Self {
+        Compiled { threads: Some(threads.clone()), ..self }
+    }
+
+    /// What work is divided between.
+    pub(super) fn threads(&self) -> Option<&Threads> {
+        self.threads.as_ref()
     }
 
     /// What the program takes and gives.
@@ -133,7 +146,8 @@ impl Compiled {
         let dims: Vec<i64> =
             inner.program.signature.dims.iter().map(|symbol| env.get(symbol).unwrap_or(0)).collect();
         let func = &inner.program.functions[bind];
-        let target = Target { code: &inner.code, func, index: bind, env, dims: &dims, arena_bytes };
+        let (code, threads) = (&inner.code, self.threads());
+        let target = Target { code, func, index: bind, env, dims: &dims, arena_bytes, threads };
         let operands: Vec<Operand<'_>> = weights.iter().map(|view| Operand::Elements(view.data())).collect();
         run(target, &mut arena, &operands, &mut outputs).map_err(|failure| match failure {
             Failure::Mismatch(reason) => BindError::Internal(reason),

@@ -5,8 +5,9 @@
 //! ```
 //!
 //! Everything is checked before native code runs: names, element types, shapes and the conditions
-//! of the program. A [`Model`] is immutable; a call takes an arena of its own from a pool, so any
-//! number of threads may call at once and get the bits that one thread would. Knows nothing of
+//! of the program. A [`Model`] is immutable; a call borrows an arena of its own, so any
+//! number of threads may call at once and get the bits that one thread would. A call may divide its
+//! work between [`Threads`]; that changes no bits either. Knows nothing of
 //! source text, graphs or Cranelift.
 
 mod aligned;
@@ -15,7 +16,9 @@ mod call;
 mod compiled;
 mod error;
 mod model;
+mod pool;
 mod resolve;
+mod threads;
 mod weights;
 
 #[cfg(test)]
@@ -24,4 +27,5 @@ mod tests;
 pub use compiled::Compiled;
 pub use error::{BindError, CallError, CompileError, FailedSite, WeightFault};
 pub use model::{Model, Outputs};
+pub use threads::{Threads, ThreadsError};
 pub use weights::Weights;

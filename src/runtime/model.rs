@@ -5,6 +5,7 @@ use super::arenas::Arenas;
 use super::call::{Failure, Operand, Output, Target, run};
 use super::compiled::Compiled;
 use super::error::{CallError, FailedSite};
+use super::threads::Threads;
 use crate::dim::{Dim, DimError};
 use crate::graph::dims::{DimBinder, DimEnv};
 use crate::graph::ir::{Port, Signature, Weight};
@@ -51,6 +52,13 @@ impl Model {
         self.compiled.signature()
     }
 
+    /// The same model, whose calls divide their work between `threads` where that takes less time. The results
+    /// have the same bits for any number of threads.
+    #[must_use]
+    pub fn with_threads(self, threads: &Threads) -> Self {
+        Model { compiled: self.compiled.with_threads(threads), ..self }
+    }
+
     /// # Units
     /// Bytes of packed weights.
     pub fn weight_bytes(&self) -> usize {
@@ -87,7 +95,8 @@ impl Model {
         let mut outputs: Vec<Output<'_>> = tensors.values_mut().map(Output::Tensor).collect();
         let index = inner.program.entry;
         let func = &inner.program.functions[index];
-        let target = Target { code: &inner.code, func, index, env: &env, dims: &dims, arena_bytes };
+        let (code, threads) = (&inner.code, self.compiled.threads());
+        let target = Target { code, func, index, env: &env, dims: &dims, arena_bytes, threads };
         let result = self.arenas.with(arena_bytes, |arena| run(target, arena, &operands, &mut outputs));
         match result.ok_or(CallError::OutOfMemory { size_bytes: arena_bytes })? {
             Ok(()) => Ok(Outputs { tensors }),

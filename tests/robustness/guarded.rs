@@ -127,7 +127,7 @@ impl Native {
         report_faults();
         let plan = buffers::plan(&program).unwrap();
         let blob = BlobLayout::new(&program).unwrap();
-        let code = Code::new(&program, &plan, kernels.isa().unwrap(), None).unwrap();
+        let code = Code::new(&program, &plan, kernels.into(), None).unwrap();
         Native { program, plan, blob, code }
     }
 

@@ -1,11 +1,13 @@
 //! One function: its parameters, where its buffers lie, and the state of emission.
 
 use super::super::error::CodeError;
+use super::super::target::Grain;
 use super::super::vector::kernels::Kernels;
 use super::bodies::{Bodies, Body};
 use super::clif_type;
 use super::dims::Sizes;
 use super::parts::Uses;
+use super::tasks::{self, Queued};
 use super::text::Notes;
 use super::wide::MacroKernels;
 use crate::dim::Dim;
@@ -30,6 +32,8 @@ const MAX_FUNCTION_VALUES: usize = 1 << 20;
 pub(super) struct Env<'a> {
     pub program: &'a LoopProgram,
     pub func: &'a LoopFunc,
+    /// The least work of a task.
+    pub grain: Grain,
     /// For comments in the printed form, if there is to be one.
     pub sources: Option<&'a SourceMap>,
     pub frame: &'a FramePlan,
@@ -48,6 +52,16 @@ pub(super) enum Task<'a> {
     Lead(&'a [FuncId]),
     /// Some of them.
     Part(&'a [Stmt]),
+    /// A part of what one of them does, for a thread.
+    Divided(&'a Queued<'a>),
+}
+
+/// What emission leaves behind.
+pub(super) struct Emitted<'a> {
+    /// Comments for the printed form.
+    pub notes: Notes,
+    /// Tasks that the function calls.
+    pub queue: Vec<Queued<'a>>,
 }
 
 /// What the functions of a module share.
@@ -72,14 +86,19 @@ pub(super) struct Base {
 pub(super) struct FuncCx<'a, 'b> {
     pub builder: FunctionBuilder<'b>,
     pub env: Env<'a>,
-    pub module: &'a mut dyn Module,
-    pub bodies: &'a mut Bodies,
-    pub kernels: &'a mut Kernels,
-    pub macro_kernels: &'a mut MacroKernels,
+    pub module: &'b mut dyn Module,
+    pub bodies: &'b mut Bodies,
+    pub kernels: &'b mut Kernels,
+    pub macro_kernels: &'b mut MacroKernels,
     /// The parameters that calls hand on.
     pub context: Value,
     pub dims: Value,
     pub arena: Value,
+    pub pointers: Value,
+    /// Whether this is a task, in which nothing is divided.
+    pub in_task: bool,
+    /// Tasks that are called and have yet to be emitted.
+    pub queue: Vec<Queued<'a>>,
     pub sizes: Sizes<'a>,
     /// Where the slots of the frame begin.
     slots: BTreeMap<usize, Value>,
@@ -101,15 +120,14 @@ pub(super) struct FuncCx<'a, 'b> {
     pub notes: Notes,
 }
 
-/// Emits a task of a function into `context`, whose signature is set; gives comments for its
-/// printed form.
-pub(super) fn emit(
-    env: Env<'_>,
-    task: Task<'_>,
+/// Emits a task of a function into `context`, whose signature is set.
+pub(super) fn emit<'a>(
+    env: Env<'a>,
+    task: Task<'a>,
     shared: Shared<'_>,
     scratch: &mut FunctionBuilderContext,
     context: &mut Context,
-) -> Result<Notes, CodeError> {
+) -> Result<Emitted<'a>, CodeError> {
     let Shared { module, bodies, kernels, macro_kernels } = shared;
     let config = module.target_config();
     let mut builder = FunctionBuilder::new(&mut context.func, scratch);
@@ -117,10 +135,11 @@ pub(super) fn emit(
     builder.append_block_params_for_function_params(entry);
     builder.switch_to_block(entry);
     builder.seal_block(entry);
-    let (ctx, dims, arena, pointers, table) = match *builder.block_params(entry) {
-        [ctx, dims, arena, pointers] => (ctx, dims, arena, pointers, None),
-        [ctx, dims, arena, pointers, table] => (ctx, dims, arena, pointers, Some(table)),
-        _ => return Err(internal(env.func, "a function has four or five parameters")),
+    let params = builder.block_params(entry).to_vec();
+    let [ctx, dims, arena, pointers] = match *params {
+        [record, _] => tasks::parameters(&mut builder, record),
+        [ctx, dims, arena, pointers] | [ctx, dims, arena, pointers, _] => [ctx, dims, arena, pointers],
+        _ => return Err(internal(env.func, "a function has two, four or five parameters")),
     };
     let mut cx = FuncCx {
         sizes: Sizes::new(&env.program.signature.dims, dims),
@@ -133,6 +152,9 @@ pub(super) fn emit(
         context: ctx,
         dims,
         arena,
+        pointers,
+        in_task: matches!(task, Task::Divided(_)),
+        queue: Vec::new(),
         slots: BTreeMap::new(),
         callee_frames: BTreeMap::new(),
         vars: vec![None; env.func.vars.len()],
@@ -156,20 +178,30 @@ pub(super) fn emit(
             cx.lead(pointers, parts);
         }
         Task::Part(stmts) => {
-            let table = table.ok_or_else(|| internal(env.func, "a part has no table"))?;
+            let table = *params.get(4).ok_or_else(|| internal(env.func, "a part has no table"))?;
             let uses = Uses::of(env.func, stmts);
             cx.take_from_table(table, &uses);
             cx.bases(pointers, &|buffer| uses.buffers.contains(&buffer));
             cx.stmts(stmts)?;
         }
+        Task::Divided(queued) => {
+            if let Some(sources) = env.sources {
+                cx.notes.add(cx.builder.func.dfg.num_insts(), env.program, env.func, sources, queued.stmt);
+            }
+            cx.task(queued, params[0], params[1])?;
+        }
     }
-    let ok = cx.builder.ins().iconst(types::I32, 0);
-    cx.builder.ins().return_(&[ok]);
-    cx.failure_exit();
+    if cx.in_task {
+        cx.builder.ins().return_(&[]);
+    } else {
+        let ok = cx.builder.ins().iconst(types::I32, 0);
+        cx.builder.ins().return_(&[ok]);
+        cx.failure_exit();
+    }
     cx.builder.seal_all_blocks();
-    let notes = std::mem::take(&mut cx.notes);
+    let (notes, queue) = (std::mem::take(&mut cx.notes), std::mem::take(&mut cx.queue));
     cx.builder.finalize(config);
-    Ok(notes)
+    Ok(Emitted { notes, queue })
 }
 
 /// An error of our own.
@@ -295,7 +327,7 @@ impl FuncCx<'_, '_> {
 
     /// Where the buffers that are used lie. Temporaries and results are one alias region, since temporaries
     /// share memory; what is only read is another.
-    fn bases(&mut self, pointers: Value, used: &dyn Fn(BufferId) -> bool) {
+    pub(super) fn bases(&mut self, pointers: Value, used: &dyn Fn(BufferId) -> bool) {
         let regions = &mut self.builder.func.dfg.alias_regions;
         let read = regions.insert(AliasRegionData { user_id: 0, description: "read".into() });
         let written = regions.insert(AliasRegionData { user_id: 1, description: "written".into() });
@@ -362,6 +394,22 @@ impl FuncCx<'_, '_> {
         let variable = self.builder.declare_var(ty);
         self.locals[local.0 as usize] = Some(variable);
         Ok(variable)
+    }
+
+    /// Whether a local has been declared in this function.
+    pub fn has_local(&self, local: Local) -> bool {
+        self.locals[local.0 as usize].is_some()
+    }
+
+    /// Where a slot of the frame begins.
+    pub fn slot(&self, slot: usize) -> Result<Value, CodeError> {
+        let start = self.slots.get(&slot).copied();
+        start.ok_or_else(|| internal(self.env.func, "a slot that is used has no place"))
+    }
+
+    /// Takes the place of a slot from elsewhere.
+    pub fn know_slot(&mut self, slot: usize, start: Value) {
+        self.slots.insert(slot, start);
     }
 
     /// The value of an enclosing loop.

@@ -7,12 +7,14 @@
 //!
 //! Where there are wide kernels ([`super::vector`]), [`wide`] calls them for what they can do.
 //!
-//! [`function`] sets up a function, [`parts`] divides long ones, [`stmt`] emits statements, [`scalar`] expressions, [`vector`]
+//! [`function`] sets up a function, [`parts`] divides long ones, [`tasks`] what threads may divide, by the model of [`cost`] and
+//! the [`units`] of work, [`stmt`] emits statements, [`scalar`] expressions, [`vector`]
 //! and [`lanes`] loops that run in lanes, [`gemm`] the product kernel, [`dims`] sizes. The plan
 //! of temporaries is taken as given; of the graph nothing is known.
 
 mod bodies;
 mod checked;
+mod cost;
 mod dims;
 mod entry;
 mod function;
@@ -21,7 +23,9 @@ mod lanes;
 mod parts;
 mod scalar;
 mod stmt;
+mod tasks;
 mod text;
+mod units;
 mod vector;
 mod wide;
 
@@ -31,7 +35,7 @@ pub(crate) mod tests;
 pub(crate) use entry::{Exports, check_types, define_exports, exported_names};
 
 use super::error::CodeError;
-use super::vector::Isa;
+use super::target::Options;
 use super::vector::kernels::{Defined, Kernels};
 use crate::dtype::DType;
 use crate::loops::buffers::Plan;
@@ -43,6 +47,7 @@ use cranelift_codegen::ir::{AbiParam, Signature, Type, types};
 use cranelift_frontend::FunctionBuilderContext;
 use cranelift_module::{DataDescription, DataId, FuncId, Linkage, Module};
 use function::{Env, Shared, Task};
+use tasks::Queued;
 use wide::MacroKernels;
 
 /// What became of one function.
@@ -77,6 +82,8 @@ pub struct CodeStats {
     /// # Units
     /// Bytes of machine code.
     pub code_bytes: usize,
+    /// Statements that threads may divide.
+    pub tasks: usize,
 }
 
 /// The functions of a module, and the kernels that they call.
@@ -86,8 +93,7 @@ pub(crate) struct Definitions {
     pub kernels: Vec<Defined>,
 }
 
-/// Compiles all functions of a program into a module, with kernels of `isa` where there is one;
-/// given sources, also prints them.
+/// Compiles all functions of a program into a module; given sources, also prints them.
 ///
 /// # Errors
 /// [`CodeError`]: a limit of the back end, an element type that is not computed with, or a fault
@@ -96,7 +102,7 @@ pub(crate) fn define(
     module: &mut dyn Module,
     program: &LoopProgram,
     plan: &Plan,
-    isa: Option<Isa>,
+    options: Options,
     sources: Option<&SourceMap>,
 ) -> Result<Definitions, CodeError> {
     let mut ids = Vec::with_capacity(program.functions.len());
@@ -110,7 +116,7 @@ pub(crate) fn define(
         program.functions.iter().map(|func| constants(module, func)).collect::<Result<_, _>>()?;
     let mut definer = Definer {
         bodies: Bodies::default(),
-        kernels: Kernels::new(isa),
+        kernels: Kernels::new(options.kernels.isa()?),
         macro_kernels: MacroKernels::default(),
         scratch: FunctionBuilderContext::new(),
         context: module.make_context(),
@@ -118,8 +124,8 @@ pub(crate) fn define(
     };
     let mut compiled = Vec::with_capacity(ids.len());
     for (k, func) in program.functions.iter().enumerate() {
-        let env =
-            Env { program, func, sources, frame: &plan.functions[k], ids: &ids, constants: &constants[k] };
+        let (grain, frame) = (options.grain, &plan.functions[k]);
+        let env = Env { program, func, grain, sources, frame, ids: &ids, constants: &constants[k] };
         compiled.push(definer.function(env, ids[k])?);
     }
     let kernels = definer.finish()?;
@@ -161,6 +167,7 @@ impl Definer<'_> {
         Ok(compiled)
     }
 
+    /// Defines one Cranelift function, then the tasks that it calls.
     fn task(
         &mut self,
         env: Env<'_>,
@@ -169,7 +176,25 @@ impl Definer<'_> {
         name: &str,
         compiled: &mut Compiled,
     ) -> Result<(), CodeError> {
-        self.context.func.signature = entry_signature(self.module);
+        let queue = self.one(env, task, id, name, compiled)?;
+        for (k, queued) in queue.iter().enumerate() {
+            self.one(env, Task::Divided(queued), queued.id, &format!("{name}.task{k}"), compiled)?;
+        }
+        Ok(())
+    }
+
+    fn one<'a>(
+        &mut self,
+        env: Env<'a>,
+        task: Task<'a>,
+        id: FuncId,
+        name: &str,
+        compiled: &mut Compiled,
+    ) -> Result<Vec<Queued<'a>>, CodeError> {
+        self.context.func.signature = match task {
+            Task::Divided(_) => tasks::signature(self.module),
+            _ => entry_signature(self.module),
+        };
         if matches!(task, Task::Part(_)) {
             self.context.func.signature.params.push(AbiParam::new(types::I64));
         }
@@ -179,9 +204,14 @@ impl Definer<'_> {
             kernels: &mut self.kernels,
             macro_kernels: &mut self.macro_kernels,
         };
-        let notes = function::emit(env, task, shared, &mut self.scratch, &mut self.context)?;
+        let emitted = function::emit(env, task, shared, &mut self.scratch, &mut self.context)?;
         if let (Some(text), Some(sources)) = (&mut compiled.text, env.sources) {
-            text.push_str(&text::text(name, &sources.place(env.func.span), &self.context.func, notes));
+            text.push_str(&text::text(
+                name,
+                &sources.place(env.func.span),
+                &self.context.func,
+                emitted.notes,
+            ));
         }
         let stats = finish(self.module, name, id, &mut self.context)?;
         compiled.add(stats, None);
@@ -190,7 +220,8 @@ impl Definer<'_> {
         for product in products {
             compiled.add(product.stats, product.text.as_deref());
         }
-        Ok(())
+        compiled.stats.tasks += emitted.queue.len();
+        Ok(emitted.queue)
     }
 
     /// Defines the functions that the others call; gives the kernels.
@@ -210,7 +241,7 @@ fn finish(
     module.define_function(id, context).map_err(|error| CodeError::of_module(name, &error))?;
     let code_bytes = context.compiled_code().map_or(0, |code| code.code_buffer().len());
     module.clear_context(context);
-    Ok(CodeStats { clif_insts, code_bytes })
+    Ok(CodeStats { clif_insts, code_bytes, tasks: 0 })
 }
 
 /// The signature of every function of a loop program: status of context, dims, arena, pointers.

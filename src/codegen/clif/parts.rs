@@ -6,7 +6,7 @@
 //! Locals do not cross from one part to the next.
 
 use crate::dim::Dim;
-use crate::loops::ir::{BufferId, Kernel, Local, LoopFunc, Scalar, ScalarId, Stmt};
+use crate::loops::ir::{BufferId, Kernel, Local, LoopFunc, LoopVar, Scalar, ScalarId, Stmt};
 use crate::loops::walk::{bodies, roots};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -20,7 +20,8 @@ pub(super) struct Uses {
     pub sizes: BTreeSet<Dim>,
     pub buffers: BTreeSet<BufferId>,
     pub callees: BTreeSet<usize>,
-    locals: BTreeSet<Local>,
+    pub locals: BTreeSet<Local>,
+    pub vars: BTreeSet<LoopVar>,
     stmts: usize,
     seen: BTreeSet<ScalarId>,
 }
@@ -80,6 +81,9 @@ impl Uses {
             }
             Scalar::Local(local) => {
                 self.locals.insert(*local);
+            }
+            Scalar::Var(var) => {
+                self.vars.insert(*var);
             }
             _ => {}
         }

@@ -11,9 +11,9 @@ use cranelift_codegen::ir::{
 };
 use std::collections::HashMap;
 
-impl FuncCx<'_, '_> {
+impl<'a> FuncCx<'a, '_> {
     /// Emits statements in order.
-    pub(super) fn stmts(&mut self, stmts: &[Stmt]) -> Result<(), CodeError> {
+    pub(super) fn stmts(&mut self, stmts: &'a [Stmt]) -> Result<(), CodeError> {
         for stmt in stmts {
             self.check_size()?;
             self.memo.clear();
@@ -26,10 +26,13 @@ impl FuncCx<'_, '_> {
         Ok(())
     }
 
-    fn stmt(&mut self, stmt: &Stmt) -> Result<(), CodeError> {
+    fn stmt(&mut self, stmt: &'a Stmt) -> Result<(), CodeError> {
         match stmt {
             Stmt::For { var, extent, reverse, kind, body } => {
-                if *kind == LoopKind::Vector && !reverse && self.vector_loop(*var, *extent, body)? {
+                if self.divided(stmt)? {
+                    return Ok(());
+                }
+                if *kind == LoopKind::Vector && !reverse && self.vector_loop(*var, *extent, body, None)? {
                     return Ok(());
                 }
                 let extent = self.scalar(*extent)?;
@@ -62,7 +65,7 @@ impl FuncCx<'_, '_> {
             Stmt::Call { func, args, results } => self.call(*func, args, results),
             Stmt::Kernel(kernel) => {
                 let Kernel::Gemm(gemm) = kernel.as_ref();
-                self.gemm(gemm)
+                if self.divided(stmt)? { Ok(()) } else { self.gemm(gemm, None) }
             }
         }
     }
@@ -82,13 +85,13 @@ impl FuncCx<'_, '_> {
 
     /// `for var in from..to`, in order or backwards. The condition is tested at the end, with one
     /// test before the loop.
-    fn counted(
+    pub(super) fn counted(
         &mut self,
         var: LoopVar,
         from: Value,
         to: Value,
         reverse: bool,
-        body: &[Stmt],
+        body: &'a [Stmt],
     ) -> Result<(), CodeError> {
         self.looped(from, to, 1, reverse, |cx, at| {
             let outer = cx.vars[var.0 as usize].replace(at);
@@ -134,7 +137,12 @@ impl FuncCx<'_, '_> {
         Ok(())
     }
 
-    fn branch(&mut self, condition: ScalarId, then: &[Stmt], otherwise: &[Stmt]) -> Result<(), CodeError> {
+    fn branch(
+        &mut self,
+        condition: ScalarId,
+        then: &'a [Stmt],
+        otherwise: &'a [Stmt],
+    ) -> Result<(), CodeError> {
         let condition = self.scalar(condition)?;
         let blocks = [(); 3].map(|()| self.builder.create_block());
         let [yes, no, done] = blocks;

@@ -9,6 +9,9 @@ use super::super::error::CodeError;
 use super::super::vector::lanes::identity;
 use super::function::FuncCx;
 use super::lanes::{LANES, Lanes, Linear};
+#[cfg(doc)]
+use super::units::LANE_UNIT;
+use super::units::Span;
 use crate::dtype::DType;
 use crate::loops::ir::{Local, LoopVar, Scalar, ScalarId, Stmt};
 use crate::loops::walk::roots;
@@ -40,15 +43,17 @@ struct Partial {
     vectors: Vec<Variable>,
 }
 
-impl FuncCx<'_, '_> {
-    /// Emits a loop in lanes, or says that it should be emitted as a scalar loop.
+impl<'a> FuncCx<'a, '_> {
+    /// Emits a loop in lanes, all of it or some iterations that begin at a multiple of [`LANE_UNIT`], or says
+    /// that it should be emitted as a scalar loop.
     pub(super) fn vector_loop(
         &mut self,
         var: LoopVar,
         extent: ScalarId,
-        body: &[Stmt],
+        body: &'a [Stmt],
+        part: Option<Span>,
     ) -> Result<bool, CodeError> {
-        if self.wide_loop(var, extent, body)? {
+        if self.wide_loop(var, extent, body, part)? {
             return Ok(true);
         }
         let known = self.int_const(extent);
@@ -56,13 +61,19 @@ impl FuncCx<'_, '_> {
             return Ok(false);
         }
         let Some(mut laned) = self.laned(var, body, known) else { return Ok(false) };
-        let extent = self.scalar(extent)?;
-        let zero = self.builder.ins().iconst(types::I64, 0);
-        // A negative extent is an empty one, whose multiple of any step must be zero too.
-        let size = if known.is_some() { extent } else { self.builder.ins().smax(extent, zero) };
+        let (from, size) = match part {
+            Some(part) => (part.from, part.to),
+            None => {
+                let extent = self.scalar(extent)?;
+                let zero = self.builder.ins().iconst(types::I64, 0);
+                // A negative extent is an empty one, whose multiple of any step must be zero too.
+                (zero, if known.is_some() { extent } else { self.builder.ins().smax(extent, zero) })
+            }
+        };
         self.declare_partials(&mut laned);
         let turn = laned.parts as i64 * LANES;
-        self.looped(zero, size, turn, false, |cx, at| cx.turn(&mut laned, at, laned_parts(turn)))?;
+        self.looped(from, size, turn, false, |cx, at| cx.turn(&mut laned, at, laned_parts(turn)))?;
+        // Where a part begins is a multiple of any step.
         let mut done = self.builder.ins().band_imm_s(size, -turn);
         if laned.parts > 1 && known.is_none_or(|extent| extent % turn >= LANES) {
             self.looped(done, size, LANES, false, |cx, at| cx.turn(&mut laned, at, 1))?;

@@ -2,6 +2,7 @@
 
 use super::compile;
 use crate::codegen::clif::tests::{Kit, for_loop};
+use crate::codegen::target::Kernels;
 use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::graph::ir::{TensorType, Weight};
@@ -120,7 +121,7 @@ int main(void) {
 fn run_host(source: &str, file: &str, bytes: &[u8]) {
     let folder = tempfile::tempdir().unwrap();
     let program = program();
-    let object = compile(&program, &plan(&program).unwrap(), None, "m").unwrap();
+    let object = compile(&program, &plan(&program).unwrap(), Kernels::None.into(), "m").unwrap();
     std::fs::write(folder.path().join("model.h"), &object.header).unwrap();
     std::fs::write(folder.path().join("host.c"), source).unwrap();
     std::fs::write(folder.path().join(file), bytes).unwrap();
@@ -142,7 +143,7 @@ fn run_host(source: &str, file: &str, bytes: &[u8]) {
 #[test]
 fn a_c_host_links_and_checks_work() {
     let program = program();
-    let object = compile(&program, &plan(&program).unwrap(), None, "m").unwrap();
+    let object = compile(&program, &plan(&program).unwrap(), Kernels::None.into(), "m").unwrap();
     run_host(HOST, "model.o", &object.bytes);
     run_host(HOST, "libmodel.a", &object.to_archive());
     if Command::new("cc").arg("--version").output().is_ok() {
@@ -155,7 +156,7 @@ fn a_c_host_links_and_checks_work() {
 #[cfg(target_arch = "x86_64")]
 fn an_object_for_another_processor_says_so() {
     let program = program();
-    let mut object = compile(&program, &plan(&program).unwrap(), None, "m").unwrap();
+    let mut object = compile(&program, &plan(&program).unwrap(), Kernels::None.into(), "m").unwrap();
     // and ecx, mask; cmp ecx, mask
     let at = object.bytes.windows(8).position(|w| w[..2] == [0x81, 0xe1] && w[6..] == [0x81, 0xf9]).unwrap();
     for start in [at + 2, at + 8] {
@@ -178,6 +179,6 @@ int main(void) {
 #[test]
 fn objects_are_reproducible() {
     let program = program();
-    let make = || compile(&program, &plan(&program).unwrap(), None, "m").unwrap();
+    let make = || compile(&program, &plan(&program).unwrap(), Kernels::None.into(), "m").unwrap();
     assert_eq!(make().bytes, make().bytes);
 }

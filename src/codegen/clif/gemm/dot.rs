@@ -35,7 +35,7 @@ struct Walks {
 impl FuncCx<'_, '_> {
     /// Emits a product with vectors along the contracted axis.
     pub(super) fn dots(&mut self, product: &mut Product<'_>) -> Result<(), CodeError> {
-        for band in self.bands(product.sides.m, FULL_ROWS) {
+        for band in self.bands(product, FULL_ROWS) {
             if band.rows == 0 {
                 continue;
             }

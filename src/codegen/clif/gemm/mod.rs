@@ -21,11 +21,14 @@ mod rows;
 use super::super::error::CodeError;
 use super::function::FuncCx;
 use super::lanes::{LANES, Lanes};
-use crate::loops::ir::{Gemm, GemmEpilogue, Matrix, ScalarId};
+use super::units::Span;
+use crate::loops::ir::{Contracted, Gemm, GemmEpilogue, Matrix, ScalarId};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{AliasRegion, BlockArg, InstBuilder, MemFlagsData, Value, types};
 use std::collections::BTreeSet;
 
+/// Rows of a unit of work: a multiple of the rows of all tiles.
+const UNIT_ROWS: i64 = 12;
 /// Epilogues of more expressions, or with functions, run over the tile in a loop.
 const MAX_INLINE_NODES: usize = 16;
 
@@ -97,6 +100,25 @@ impl Sides {
 struct Product<'g> {
     sides: Sides,
     epilogue: Option<Epilogue<'g>>,
+    /// Those that are computed, if not all.
+    rows: Option<Span>,
+}
+
+/// How a product is computed without wide kernels.
+struct Narrow {
+    /// As its transpose.
+    transposed: bool,
+    /// With vectors along the contracted axis.
+    dots: bool,
+}
+
+fn narrow(sides: &Sides) -> Narrow {
+    let dots = sides.outer.is_empty() && sides.lhs.fast.is(1) && sides.rhs.slow.is(1);
+    // One column alone is a product of a row with the transpose.
+    let transposed =
+        if sides.n.is(1) { !sides.m.is(1) } else { !sides.rhs.fast.is(1) && sides.lhs.slow.is(1) };
+    let fast = if transposed { sides.lhs.slow } else { sides.rhs.fast };
+    Narrow { transposed, dots: dots && !fast.is(1) }
 }
 
 /// A contracted axis around `k`, with what a step moves each operand by.
@@ -124,9 +146,33 @@ struct Band {
 }
 
 impl FuncCx<'_, '_> {
-    /// Emits a product.
-    pub(super) fn gemm(&mut self, gemm: &Gemm) -> Result<(), CodeError> {
+    /// Emits a product, of all its units or of some.
+    pub(super) fn gemm(&mut self, gemm: &Gemm, units: Option<Span>) -> Result<(), CodeError> {
         self.memo.clear();
+        let sides = self.sides(gemm)?;
+        if self.wide_product(gemm, &sides, units)? {
+            return Ok(());
+        }
+        let form = narrow(&sides);
+        let sides = if form.transposed { sides.flipped() } else { sides };
+        let rows = units.map(|units| self.span_of(units, UNIT_ROWS, sides.m.value));
+        let epilogue = gemm.epilogue.as_ref().map(|of| self.epilogue(of, form.transposed));
+        let mut product = Product { sides, epilogue, rows };
+        if form.dots { self.dots(&mut product) } else { self.rows(&mut product) }
+    }
+
+    /// The number of units that a product consists of, which tasks may compute in any order and by any thread:
+    /// whatever is computed at once lies in one of them.
+    pub(super) fn gemm_units(&mut self, gemm: &Gemm) -> Result<Extent, CodeError> {
+        let sides = self.form(gemm)?;
+        if let Some(units) = self.wide_units(gemm, &sides) {
+            return Ok(units);
+        }
+        let m = if narrow(&sides).transposed { sides.n } else { sides.m };
+        Ok(self.in_units(m, UNIT_ROWS))
+    }
+
+    fn sides(&mut self, gemm: &Gemm) -> Result<Sides, CodeError> {
         let (m, n, k) = (self.extent(gemm.m)?, self.extent(gemm.n)?, self.extent(gemm.k)?);
         let (lhs, rhs) = (self.matrix(&gemm.lhs)?, self.matrix(&gemm.rhs)?);
         let out = self.matrix(&gemm.out)?;
@@ -135,20 +181,28 @@ impl FuncCx<'_, '_> {
             let (lhs, rhs) = (self.extent(axis.lhs)?, self.extent(axis.rhs)?);
             outer.push(Outer { extent: self.extent(axis.extent)?, lhs, rhs });
         }
-        let sides = Sides { m, n, k, outer, lhs, rhs, out, flipped: false };
-        if self.wide_product(gemm, &sides)? {
-            return Ok(());
-        }
-        let dots = sides.outer.is_empty() && lhs.fast.is(1) && rhs.slow.is(1);
-        // One column alone is a product of a row with the transpose.
-        let transposed = if n.is(1) { !m.is(1) } else { !rhs.fast.is(1) && lhs.slow.is(1) };
-        let sides = if transposed { sides.flipped() } else { sides };
-        let epilogue = gemm.epilogue.as_ref().map(|of| self.epilogue(of, transposed));
-        let mut product = Product { sides, epilogue };
-        if !product.sides.rhs.fast.is(1) && dots { self.dots(&mut product) } else { self.rows(&mut product) }
+        Ok(Sides { m, n, k, outer, lhs, rhs, out, flipped: false })
     }
 
-    fn extent(&mut self, id: ScalarId) -> Result<Extent, CodeError> {
+    /// A product without the values of anything but rows and columns, which need not be known yet.
+    fn form(&mut self, gemm: &Gemm) -> Result<Sides, CodeError> {
+        let (m, n, zero) = (self.extent(gemm.m)?, self.extent(gemm.n)?, self.int(0));
+        let extent = |id: ScalarId| Extent { value: zero, known: self.int_const(id) };
+        let matrix = |matrix: &Matrix| -> Result<Operand, CodeError> {
+            let (slow, fast) = (extent(matrix.strides.0), extent(matrix.strides.1));
+            Ok(Operand { pointer: zero, region: self.base(matrix.at.buffer)?.region, slow, fast })
+        };
+        let outer = |axis: &Contracted| Outer {
+            extent: extent(axis.extent),
+            lhs: extent(axis.lhs),
+            rhs: extent(axis.rhs),
+        };
+        let (lhs, rhs, out) = (matrix(&gemm.lhs)?, matrix(&gemm.rhs)?, matrix(&gemm.out)?);
+        let (k, outer) = (extent(gemm.k), gemm.outer.iter().map(outer).collect());
+        Ok(Sides { m, n, k, outer, lhs, rhs, out, flipped: false })
+    }
+
+    pub(super) fn extent(&mut self, id: ScalarId) -> Result<Extent, CodeError> {
         Ok(Extent { known: self.int_const(id), value: self.scalar(id)? })
     }
 
@@ -169,8 +223,20 @@ impl FuncCx<'_, '_> {
         Epilogue { of, transposed, lanes, heavy }
     }
 
-    /// Splits the rows into a band of full tiles and one of what is left.
-    fn bands(&mut self, m: Extent, full: i64) -> Vec<Band> {
+    /// Splits the rows into a band of full tiles and one of what is left; where not all are computed, gives
+    /// of each band what is. Units of rows hold full tiles, so no tile is divided.
+    fn bands(&mut self, product: &Product<'_>, full: i64) -> Vec<Band> {
+        let mut bands = self.all_bands(product.sides.m, full);
+        if let Some(rows) = product.rows {
+            for band in &mut bands {
+                band.from = self.builder.ins().smax(band.from, rows.from);
+                band.to = self.builder.ins().smin(band.to, rows.to);
+            }
+        }
+        bands
+    }
+
+    fn all_bands(&mut self, m: Extent, full: i64) -> Vec<Band> {
         let zero = self.builder.ins().iconst(types::I64, 0);
         match m.known {
             Some(m) if m <= full => vec![Band { from: zero, to: self.int(m), rows: m.max(0) as usize }],

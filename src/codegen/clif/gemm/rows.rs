@@ -15,7 +15,7 @@ impl FuncCx<'_, '_> {
     /// Emits a product with vectors along columns, or, where the right operand is not contiguous
     /// there, with single columns.
     pub(super) fn rows(&mut self, product: &mut Product<'_>) -> Result<(), CodeError> {
-        for band in self.bands(product.sides.m, FULL_ROWS) {
+        for band in self.bands(product, FULL_ROWS) {
             if band.rows == 0 {
                 continue;
             }

@@ -5,6 +5,7 @@ use super::super::super::vector::body::Extraction;
 use super::super::super::vector::kernels::Shape;
 use super::super::super::vector::lanes::{COUNT_SLOT, LaneLoop, identity};
 use super::super::function::FuncCx;
+use super::super::units::Span;
 use super::Start;
 use crate::dtype::DType;
 use crate::loops::ir::{BufferId, Local, LoopVar, ScalarId, Stmt};
@@ -16,13 +17,15 @@ const MIN_VECTORS: i64 = 2;
 /// Iterations from which on a loop of functions pays.
 const MIN_FUNCTIONS: i64 = 4;
 
-impl FuncCx<'_, '_> {
-    /// Emits a loop by a kernel, or says that there is none for it.
+impl<'a> FuncCx<'a, '_> {
+    /// Emits a loop by a kernel, all of it or some iterations that begin at a multiple of
+    /// [`super::super::units::LANE_UNIT`], or says that there is none for it.
     pub(in super::super) fn wide_loop(
         &mut self,
         var: LoopVar,
         extent: ScalarId,
-        body: &[Stmt],
+        body: &'a [Stmt],
+        part: Option<Span>,
     ) -> Result<bool, CodeError> {
         let Some(isa) = self.kernels.isa() else { return Ok(false) };
         let lanes = isa.lanes() as i64;
@@ -38,13 +41,16 @@ impl FuncCx<'_, '_> {
         let shape = LaneLoop { body: body_of, reductions };
         let (first, whole) = (shape.body_slot(), shape.is_whole(isa));
         let Some(kernel) = self.kernel(Shape::Lanes(shape), of)? else { return Ok(false) };
-        let size = self.scalar(extent)?;
+        let (size, from) = match part {
+            None => (self.scalar(extent)?, None),
+            Some(part) => (self.builder.ins().isub(part.to, part.from), Some(part.from)),
+        };
         let some = self.builder.ins().icmp_imm_s(IntCC::SignedGreaterThan, size, 0);
         self.only_if(some, |cx| {
             let block = cx.block(first as usize + arguments.len());
             cx.pass(block, COUNT_SLOT, size);
             cx.pass_fixed(block, first, &arguments)?;
-            cx.pass_moving(block, first, &arguments, Start::default())?;
+            cx.pass_moving(block, first, &arguments, Start { row: None, column: from })?;
             cx.call_kernel(kernel, block);
             for (k, (local, op)) in reduced.iter().enumerate() {
                 let disp = 8 * LaneLoop::result_slot(k);
@@ -58,8 +64,10 @@ impl FuncCx<'_, '_> {
             if whole || known.is_some_and(|extent| extent % lanes == 0) {
                 return Ok(());
             }
-            let from = cx.builder.ins().band_imm_s(size, -lanes);
-            cx.looped(from, size, 1, false, |cx, at| {
+            let full = cx.builder.ins().band_imm_s(size, -lanes);
+            let [full, to] =
+                [full, size].map(|end| from.map_or(end, |from| cx.builder.ins().iadd(from, end)));
+            cx.looped(full, to, 1, false, |cx, at| {
                 let outer = cx.vars[var.0 as usize].replace(at);
                 cx.stmts(body)?;
                 cx.vars[var.0 as usize] = outer;

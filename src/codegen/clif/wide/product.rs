@@ -5,12 +5,16 @@ use super::super::super::vector::Isa;
 use super::super::super::vector::body::{Affine, Argument, Extraction, Poly};
 use super::super::super::vector::tile::{MAX_OUTER, Tail, slot};
 use super::super::function::FuncCx;
-use super::super::gemm::Sides;
-use super::macro_kernel::{Along, MacroKernel, Moving, frame};
+use super::super::gemm::{Extent, Sides};
+use super::super::units::Span;
+use super::macro_kernel::{Along, LINE_COLUMNS, MacroKernel, Moving, PANEL_ROWS, frame};
 use super::{Block, Start};
 use crate::loops::ir::{BufferId, Gemm};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value};
+
+/// Columns that a strip is taken to have, where shares of a product are counted.
+const STRIP_COLUMNS: i64 = 32;
 
 /// The orientation in which there are kernels for a product: one in which result and right operand are
 /// contiguous along columns, or else one in which the right operand is contiguous along the terms.
@@ -23,31 +27,31 @@ fn oriented(sides: &Sides) -> Option<Sides> {
     direct.or_else(|| both.iter().filter(stores).find(copied)).cloned()
 }
 
+/// Whether a product is known to have no elements.
+fn is_empty(product: &Sides) -> bool {
+    [product.m, product.n].iter().any(|size| size.known.is_some_and(|size| size <= 0))
+}
+
+/// A product in the orientation in which kernels do it.
+struct Form {
+    product: Sides,
+    tail: Option<Tail>,
+    arguments: Vec<Argument>,
+}
+
 impl FuncCx<'_, '_> {
-    /// Emits a product by kernels, or says that there are none for it.
-    pub(in super::super) fn wide_product(&mut self, gemm: &Gemm, sides: &Sides) -> Result<bool, CodeError> {
-        let Some(isa) = self.kernels.isa() else { return Ok(false) };
-        let Some(product) = oriented(sides) else { return Ok(false) };
-        if product.outer.len() > MAX_OUTER {
-            return Ok(false);
-        }
-        if product.m.known.is_some_and(|m| m <= 0) || product.n.known.is_some_and(|n| n <= 0) {
+    /// Emits a product by kernels, of all its shares or of some, or says that there are none for it.
+    pub(in super::super) fn wide_product(
+        &mut self,
+        gemm: &Gemm,
+        sides: &Sides,
+        shares: Option<Span>,
+    ) -> Result<bool, CodeError> {
+        let Some(Form { product, tail, arguments }) = self.wide_form(gemm, sides) else { return Ok(false) };
+        if is_empty(&product) {
             return Ok(true);
         }
-        let (tail, arguments) = match &gemm.epilogue {
-            None => (None, Vec::new()),
-            Some(of) => {
-                let (row, column) = if product.flipped { (of.column, of.row) } else { (of.row, of.column) };
-                let mut extraction = Extraction::new(self.env.func, Some(row), column, Some(of.acc));
-                let Some(result) = extraction.node(of.value) else { return Ok(false) };
-                let body = extraction.body;
-                if isa == Isa::Avx2 && body.has_truth_access() {
-                    return Ok(false);
-                }
-                (Some(Tail { body, result }), extraction.arguments)
-            }
-        };
-        let kernel = macro_kernel(&product, tail, &arguments);
+        let kernel = macro_kernel(&product, tail, &arguments, shares.is_some());
         let (first, slots) = (kernel.frame(), kernel.slots());
         let place = self.place_of(gemm.out.at.buffer);
         let id = self.macro_kernels.function(self.module, kernel, place)?;
@@ -59,12 +63,49 @@ impl FuncCx<'_, '_> {
             cx.strides(block, &product);
             cx.pass_fixed(block, slot::BODY, &arguments)?;
             cx.pass_frame(block, first, &product);
+            if let Some(Span { from, to }) = shares {
+                let of = cx.shares(&product).value;
+                for (at, value) in [(frame::FROM, from), (frame::TO, to), (frame::SHARES, of)] {
+                    cx.pass(block, first + at, value);
+                }
+            }
             cx.pass_moved(block, first + frame::MOVING, &arguments)?;
             let function = cx.import(id);
             cx.call_kernel(function, block);
             Ok(())
         })?;
         Ok(true)
+    }
+
+    /// The number of shares in which a product by kernels can be done; `None` where there are none for it.
+    pub(in super::super) fn wide_units(&mut self, gemm: &Gemm, sides: &Sides) -> Option<Extent> {
+        let Form { product, .. } = self.wide_form(gemm, sides)?;
+        Some(if is_empty(&product) { self.fixed(0) } else { self.shares(&product) })
+    }
+
+    /// About as many shares as the macro-kernel has units of work.
+    fn shares(&mut self, product: &Sides) -> Extent {
+        let rows = self.in_units(product.m, PANEL_ROWS);
+        let columns = if product.m.is(1) { LINE_COLUMNS } else { STRIP_COLUMNS };
+        let columns = self.in_units(product.n, columns);
+        self.times(rows, columns)
+    }
+
+    /// Whether there are kernels for a product, in which orientation, and what they apply to sums.
+    fn wide_form(&self, gemm: &Gemm, sides: &Sides) -> Option<Form> {
+        let isa = self.kernels.isa()?;
+        let product = oriented(sides).filter(|product| product.outer.len() <= MAX_OUTER)?;
+        let Some(of) = gemm.epilogue.as_ref().filter(|_| !is_empty(&product)) else {
+            return Some(Form { product, tail: None, arguments: Vec::new() });
+        };
+        let (row, column) = if product.flipped { (of.column, of.row) } else { (of.row, of.column) };
+        let mut extraction = Extraction::new(self.env.func, Some(row), column, Some(of.acc));
+        let result = extraction.node(of.value)?;
+        let body = extraction.body;
+        if isa == Isa::Avx2 && body.has_truth_access() {
+            return None;
+        }
+        Some(Form { product, tail: Some(Tail { body, result }), arguments: extraction.arguments })
     }
 
     /// Passes what the kernels themselves move by.
@@ -157,7 +198,7 @@ impl FuncCx<'_, '_> {
 }
 
 /// What of a product its code depends on.
-fn macro_kernel(product: &Sides, tail: Option<Tail>, arguments: &[Argument]) -> MacroKernel {
+fn macro_kernel(product: &Sides, tail: Option<Tail>, arguments: &[Argument], divided: bool) -> MacroKernel {
     let grows = |by: &Poly| by.known() != Some(0);
     let along = |of: &Affine| Along { row: grows(&of.by_row), column: grows(&of.by_column) };
     let moving = |argument: &Argument| match argument {
@@ -175,6 +216,7 @@ fn macro_kernel(product: &Sides, tail: Option<Tail>, arguments: &[Argument]) -> 
         unit: lhs.fast.is(1),
         transposed: !rhs.fast.is(1),
         outer: product.outer.len(),
+        divided,
         tail,
         arguments: arguments.iter().map(moving).collect(),
     }

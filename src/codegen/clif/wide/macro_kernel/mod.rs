@@ -3,9 +3,12 @@
 //! A macro-kernel is a function of the module that does a whole product. It takes the array of
 //! arguments that its kernels take, with some that do not change already written by the caller, and
 //! reads behind them where the operands lie and how large they are ([`frame`]). Products that differ
-//! in no more than that share one, in whatever function of the program they are.
+//! in no more than that share one, in whatever function of the program they are. Where threads divide a
+//! product, it does some shares of its units, which are panels over strips.
 
 mod schedule;
+
+pub(super) use schedule::{LINE_COLUMNS, PANEL_ROWS};
 
 use super::super::super::error::CodeError;
 use super::super::super::vector::Isa;
@@ -37,8 +40,12 @@ pub(super) mod frame {
     /// Bytes between rows of the right operand, and between its columns.
     pub(crate) const RHS_ROW: i32 = 6;
     pub(crate) const RHS_STEP: i32 = 7;
+    /// Where not all is to be done: which shares, of how many; each about as much work.
+    pub(crate) const FROM: i32 = 8;
+    pub(crate) const TO: i32 = 9;
+    pub(crate) const SHARES: i32 = 10;
     /// What the moving arguments are in the first row and column, and what they grow by.
-    pub(crate) const MOVING: i32 = 8;
+    pub(crate) const MOVING: i32 = 11;
 }
 
 /// Everything that a macro-kernel's code depends on, besides the width of vectors.
@@ -57,6 +64,8 @@ pub(super) struct MacroKernel {
     pub transposed: bool,
     /// Contracted axes around the terms.
     pub outer: usize,
+    /// Whether it does the shares that the frame names, not all.
+    pub divided: bool,
     pub tail: Option<Tail>,
     /// Arguments of the body; those that move with the row or column say how.
     pub arguments: Vec<Option<Moving>>,

@@ -29,7 +29,8 @@ use super::super::super::super::vector::kernels::Shape;
 use super::super::super::super::vector::line::Line;
 use super::super::super::super::vector::pack::Pack;
 use super::super::super::super::vector::tile::{Tile, slot, tallest, widest};
-use super::{MacroCx, MacroKernel, Product};
+use super::super::super::units::{Span, overlap, part_of_row, rows_of};
+use super::{MacroCx, MacroKernel, Product, frame};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{FuncRef, InstBuilder, MemFlagsData, Value, types};
 
@@ -48,7 +49,9 @@ const MAX_TRANSPOSED_VECTORS: usize = 4;
 const CROWDED_ELEMS: i64 = 1024;
 const LOW_ROWS: usize = 7;
 /// Rows of a panel: full tiles of any height.
-const PANEL_ROWS: i64 = 504;
+pub(in super::super) const PANEL_ROWS: i64 = 504;
+/// Columns of a unit of work of single rows: what is read in order of each row of the matrix.
+pub(in super::super) const LINE_COLUMNS: i64 = 512;
 /// Single rows of products with more vectors of columns than this read the matrix in order.
 const MAX_STRIP_VECTORS: i64 = 16;
 
@@ -88,6 +91,8 @@ enum Choice {
 struct Strips {
     from: Value,
     count: Value,
+    /// The first that is taken, if not all are; `count` then says where they end.
+    first: Option<Value>,
     vectors: usize,
     /// Columns of the last vector, if it is not full.
     partial: Option<Value>,
@@ -106,12 +111,52 @@ impl MacroKernel {
 }
 
 impl MacroCx<'_, '_> {
-    /// Emits all panels of a product.
+    /// Emits all panels of a product, or the shares of them that the frame names.
     pub(super) fn schedule(&mut self, product: &Product<'_>) -> Result<(), CodeError> {
-        for panels in self.panels(product) {
-            self.rows(product, &panels)?;
+        let all = self.panels(product);
+        if !product.of.divided {
+            return all.iter().try_for_each(|panels| self.rows(product, panels, None));
+        }
+        let mut total = self.int(0);
+        let mut counted = Vec::with_capacity(all.len());
+        for panels in all {
+            let own = self.units(product, &panels);
+            let units = self.builder.ins().imul(own, panels.count);
+            counted.push((panels, own, total, units));
+            total = self.builder.ins().iadd(total, units);
+        }
+        let first = product.of.frame();
+        let [from, to, shares] = [frame::FROM, frame::TO, frame::SHARES].map(|at| self.read(first + at));
+        let one = self.int(1);
+        let shares = self.builder.ins().smax(shares, one);
+        let [from, to] = [from, to].map(|share| {
+            let units = self.builder.ins().imul(total, share);
+            self.builder.ins().udiv(units, shares)
+        });
+        for (panels, own, before, units) in counted {
+            let inside = overlap(&mut self.builder, Span { from, to }, before, units);
+            self.rows(product, &panels, Some((inside, own)))?;
         }
         Ok(())
+    }
+
+    /// Units of work of one panel: its strips, or blocks of columns where rows are taken singly. A unit is
+    /// computed in the same way whatever units are computed beside it.
+    fn units(&mut self, product: &Product<'_>, panels: &Panels) -> Value {
+        if self.is_line(product, panels) {
+            let above = self.builder.ins().iadd_imm_s(product.n, LINE_COLUMNS - 1);
+            return self.builder.ins().udiv_imm_u(above, LINE_COLUMNS);
+        }
+        let zero = self.int(0);
+        let strips = self.strips(product, panels.bands[0].rows);
+        strips.iter().fold(zero, |sum, strip| self.builder.ins().iadd(sum, strip.count))
+    }
+
+    /// Whether rows are taken singly, each reading the whole matrix in order.
+    fn is_line(&self, product: &Product<'_>, panels: &Panels) -> bool {
+        let lanes = self.isa.lanes() as i64;
+        let wide = product.of.columns.is_none_or(|n| n > MAX_STRIP_VECTORS * lanes);
+        panels.bands[0].rows == 1 && wide && !product.of.transposed && product.of.outer == 0
     }
 
     /// Rows in full panels, and what is left over in tiles of two heights that differ by one, or,
@@ -176,26 +221,48 @@ impl MacroCx<'_, '_> {
         all
     }
 
-    fn rows(&mut self, product: &Product<'_>, panels: &Panels) -> Result<(), CodeError> {
-        let lanes = self.isa.lanes() as i64;
-        let rows = panels.bands[0].rows;
-        let wide = product.of.columns.is_none_or(|n| n > MAX_STRIP_VECTORS * lanes);
-        let in_order = wide && !product.of.transposed && product.of.outer == 0;
-        if rows == 1 && in_order && self.lines(product, panels)? {
+    /// The panels of a kind over all their strips; or, of so many units each, some.
+    fn rows(
+        &mut self,
+        product: &Product<'_>,
+        panels: &Panels,
+        units: Option<(Span, Value)>,
+    ) -> Result<(), CodeError> {
+        if self.is_line(product, panels) && self.lines(product, panels, units.map(|(span, _)| span))? {
             return Ok(());
         }
+        let rows = panels.bands[0].rows;
         let parts = self.parts(product, rows);
         let strips = self.strips(product, rows);
         let (zero, one) = (self.int(0), self.int(1));
         // No terms are one part all the same, for the sums must be made zero.
         let k = self.builder.ins().smax(product.k, one);
-        self.times(panels.count, |cx, panel| {
+        let panel = |cx: &mut Self, panel: Value, strips: &[Strips]| {
             let passed = cx.builder.ins().imul_imm_s(panel, PANEL_ROWS);
             let row = cx.builder.ins().iadd(panels.from, passed);
-            cx.looped((zero, k, parts.terms), |cx, term| {
-                cx.part(product, panels, (row, term), parts, &strips)
-            })
+            cx.looped((zero, k, parts.terms), |cx, term| cx.part(product, panels, (row, term), parts, strips))
+        };
+        let Some((span, own)) = units else {
+            return self.times(panels.count, |cx, at| panel(cx, at, &strips));
+        };
+        let (rows, own) = rows_of(&mut self.builder, span, own);
+        self.looped((rows.from, rows.to, one), |cx, at| {
+            let inside = part_of_row(&mut cx.builder, span, own, at);
+            let strips = cx.strips_within(&strips, inside);
+            panel(cx, at, &strips)
         })
+    }
+
+    /// Strips of which only those of some units are taken.
+    fn strips_within(&mut self, strips: &[Strips], units: Span) -> Vec<Strips> {
+        let mut before = self.int(0);
+        let mut all = Vec::with_capacity(strips.len());
+        for strip in strips {
+            let taken = overlap(&mut self.builder, units, before, strip.count);
+            all.push(Strips { first: Some(taken.from), count: taken.to, ..*strip });
+            before = self.builder.ins().iadd(before, strip.count);
+        }
+        all
     }
 
     /// How the contraction is divided for tiles of so many rows.
@@ -289,7 +356,7 @@ impl MacroCx<'_, '_> {
             self.pass(slot::COLUMNS, columns);
         }
         let width = strip.vectors as i64 * self.isa.lanes() as i64;
-        self.times(strip.count, |cx, at| {
+        let one_strip = |cx: &mut Self, at: Value| {
             let passed = cx.builder.ins().imul_imm_s(at, width);
             let column = cx.builder.ins().iadd(strip.from, passed);
             let right = cx.moved(right, column, product.rhs_step);
@@ -298,7 +365,14 @@ impl MacroCx<'_, '_> {
                 cx.band(product, band, kernel, (row, column), left);
             }
             Ok(())
-        })
+        };
+        match strip.first {
+            None => self.times(strip.count, one_strip),
+            Some(first) => {
+                let one = self.int(1);
+                self.looped((first, strip.count, one), one_strip)
+            }
+        }
     }
 
     /// Passes where a strip of the right operand lies, and how far its rows are apart.
@@ -402,7 +476,7 @@ impl MacroCx<'_, '_> {
             let left = self.builder.ins().isub(product.n, from);
             let width = vectors as i64 * lanes;
             let count = self.builder.ins().udiv_imm_u(left, width);
-            all.push(Strips { from, count, vectors, partial: None });
+            all.push(Strips { from, count, first: None, vectors, partial: None });
             let done = self.builder.ins().imul_imm_s(count, width);
             from = self.builder.ins().iadd(from, done);
         }
@@ -410,7 +484,7 @@ impl MacroCx<'_, '_> {
         let one = self.int(1);
         // One strip if there is something left.
         let count = self.builder.ins().smin(left, one);
-        all.push(Strips { from, count, vectors: 1, partial: Some(left) });
+        all.push(Strips { from, count, first: None, vectors: 1, partial: Some(left) });
         all
     }
 
@@ -427,7 +501,8 @@ impl MacroCx<'_, '_> {
             if count > 0 && vectors > 0 {
                 let partial = partial.map(|columns| cx.int(columns));
                 let (start, each) = (cx.int(from), vectors as usize);
-                all.push(Strips { from: start, count: cx.int(count), vectors: each, partial });
+                let count_value = cx.int(count);
+                all.push(Strips { from: start, count: count_value, first: None, vectors: each, partial });
                 from += count * vectors * lanes;
             }
         };
@@ -440,28 +515,48 @@ impl MacroCx<'_, '_> {
         all
     }
 
-    /// Single rows one by one, each reading the whole matrix in order.
-    fn lines(&mut self, product: &Product<'_>, panels: &Panels) -> Result<bool, CodeError> {
+    /// Single rows one by one, each reading the whole matrix in order, or some of its columns.
+    fn lines(
+        &mut self,
+        product: &Product<'_>,
+        panels: &Panels,
+        units: Option<Span>,
+    ) -> Result<bool, CodeError> {
         let line = Line { tail: product.of.tail.clone() };
         let Some(kernel) = self.kernel(Shape::Line(line))? else { return Ok(false) };
+        let zero = self.int(0);
+        // Bands of single rows are one panel, whatever its count says.
+        let all = panels.bands[0].tiles;
+        let (first, columns, rows) = match units {
+            None => (zero, product.n, all),
+            Some(units) => {
+                let [from, to] =
+                    [units.from, units.to].map(|unit| self.builder.ins().imul_imm_s(unit, LINE_COLUMNS));
+                let to = self.builder.ins().smin(to, product.n);
+                let columns = self.builder.ins().isub(to, from);
+                let some = self.builder.ins().icmp_imm_s(IntCC::SignedGreaterThan, columns, 0);
+                (from, columns, self.builder.ins().select(some, all, zero))
+            }
+        };
+        let right = self.moved(product.rhs, first, product.rhs_step);
         let fixed = [
             (slot::TERMS, product.k),
             (slot::RHS_ROW, product.rhs_row),
-            (slot::COLUMNS, product.n),
-            (slot::RHS, product.rhs),
+            (slot::COLUMNS, columns),
+            (slot::RHS, right),
         ];
         for (slot, value) in fixed {
             self.pass(slot, value);
         }
-        let zero = self.int(0);
-        // Bands of single rows are one panel, whatever its count says.
-        self.times(panels.bands[0].tiles, |cx, at| {
+        let along = self.builder.ins().ishl_imm_u(first, 2);
+        let out = self.builder.ins().iadd(product.out, along);
+        self.times(rows, |cx, at| {
             let row = cx.builder.ins().iadd(panels.from, at);
             let left = cx.moved(product.lhs, row, product.lhs_row);
             cx.pass(slot::LHS, left);
-            let result = cx.moved(product.out, row, product.out_row);
+            let result = cx.moved(out, row, product.out_row);
             cx.pass(slot::OUT, result);
-            cx.pass_moving(product, row, zero);
+            cx.pass_moving(product, row, first);
             cx.call(kernel, cx.block);
             Ok(())
         })?;

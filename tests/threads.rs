@@ -1,0 +1,124 @@
+//! Results do not depend on the number of threads.
+//!
+//! Every third-party case of `tests/oracles/cases.toml` is called with 1, 2, 3 and 7 threads, by code in which all
+//! that can be divided is, however small, and by each kind of kernels. The bits must be those of code in
+//! which nothing is divided. Whether the results are right is `tests/oracles.rs`'s to say.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking and shows what it covered"
+)]
+
+use mdlc::codegen::target::{Grain, Kernels, Options};
+use mdlc::codegen::vector::Isa;
+use mdlc::driver::cases::Check;
+use mdlc::driver::table::Table;
+use mdlc::loops::ir::LoopProgram;
+use mdlc::runtime::Compiled;
+use mdlc::tensor::{Data, Tensor};
+use mdlc::{Model, Threads, Weights};
+use std::fmt::Write;
+use std::path::PathBuf;
+
+fn bits(tensor: &Tensor) -> Vec<u64> {
+    match tensor.data() {
+        Data::F32(v) => v.iter().map(|x| u64::from(x.to_bits())).collect(),
+        Data::F64(v) => v.iter().map(|x| x.to_bits()).collect(),
+        Data::I32(v) => v.iter().map(|x| *x as u64).collect(),
+        Data::I64(v) => v.iter().map(|x| *x as u64).collect(),
+        Data::Bool(v) => v.iter().map(|x| u64::from(*x)).collect(),
+    }
+}
+
+type Named<'a> = Vec<(&'a str, &'a Tensor)>;
+
+/// The bits of all outputs, or the words of the error.
+fn outcome(model: &Model, inputs: &Named<'_>) -> Result<Vec<(String, Vec<u64>)>, String> {
+    let outputs = model.call(inputs.iter().map(|(name, tensor)| (*name, tensor.view())));
+    let outputs = outputs.map_err(|error| error.to_string())?;
+    Ok(outputs.iter().map(|(name, tensor)| (name.to_string(), bits(tensor))).collect())
+}
+
+/// Statements that threads may divide.
+fn tasks(compiled: &Compiled) -> usize {
+    compiled.functions().iter().map(|function| function.stats.tasks).sum()
+}
+
+fn kernels() -> Vec<Kernels> {
+    let wide = Isa::ALL.into_iter().map(Kernels::Of).filter(|kernels| kernels.isa().is_ok());
+    std::iter::once(Kernels::None).chain(wide).collect()
+}
+
+fn all_threads() -> Vec<Threads> {
+    [1, 2, 3, 7].map(|count| Threads::new(count).unwrap()).into()
+}
+
+/// What differs between undivided code and divided code with some threads; also counts divided statements.
+fn differences(
+    loops: &LoopProgram,
+    kernels: Kernels,
+    weights: &Weights,
+    inputs: &Named<'_>,
+    threads: &[Threads],
+) -> (Vec<String>, usize) {
+    let compiled = |grain| Compiled::with(loops.clone(), Options { kernels, grain }, None).unwrap();
+    let undivided = compiled(Grain::NEVER);
+    assert_eq!(tasks(&undivided), 0);
+    let want = outcome(&undivided.bind(weights).unwrap(), inputs);
+    let divided = compiled(Grain::FINEST);
+    let mut wrong = Vec::new();
+    for threads in threads {
+        // Binding is divided too.
+        let model = divided.clone().with_threads(threads).bind(weights).unwrap();
+        for turn in 0..2 {
+            let got = outcome(&model, inputs);
+            if got != want {
+                let places: Vec<&str> = match (&got, &want) {
+                    (Ok(got), Ok(want)) => {
+                        let pairs = got.iter().zip(want).filter(|(a, b)| a != b);
+                        pairs.map(|(a, _)| a.0.as_str()).collect()
+                    }
+                    _ => vec!["the error"],
+                };
+                wrong.push(format!(
+                    "{} threads, {kernels:?}, call {turn}: {}",
+                    threads.count(),
+                    places.join(", ")
+                ));
+            }
+        }
+    }
+    (wrong, tasks(&divided))
+}
+
+#[test]
+fn every_case_gives_the_same_bits() {
+    let base = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/oracles");
+    let table: Table = toml::from_str(&std::fs::read_to_string(base.join("cases.toml")).unwrap()).unwrap();
+    let threads = all_threads();
+    let (mut report, mut calls, mut divided, mut statements) = (String::new(), 0, 0, 0);
+    for case in &table.cases {
+        let check = Check::of_case(case, &base).unwrap();
+        for call in &check.calls {
+            let mut prepared = check.prepare(call).unwrap();
+            prepared.unit.optimise(None).unwrap();
+            let loops = prepared.unit.lower().unwrap();
+            let ports = &prepared.unit.program.signature.inputs;
+            let inputs: Named<'_> =
+                ports.iter().zip(&prepared.inputs).map(|(port, (_, t))| (port.name.as_str(), t)).collect();
+            for kernels in kernels() {
+                let (wrong, tasks) = differences(&loops, kernels, &check.weights, &inputs, &threads);
+                calls += 1;
+                divided += usize::from(tasks > 0);
+                statements += tasks;
+                for wrong in wrong {
+                    writeln!(report, "{}: {wrong}", case.name).unwrap();
+                }
+            }
+        }
+    }
+    println!("{divided} of {calls} programs are divided, at {statements} statements");
+    assert!(report.is_empty(), "{report}");
+    assert!(divided * 10 > calls * 9, "too few programs are divided");
+}
