@@ -194,13 +194,12 @@ class Bench:
         return lambda output: float(self.script("compare.py", expected, output))
 
     def start_mdlc(self, workload, threads):
-        """mdlc with all sizes fixed, as an exported model has them. A call of it uses one thread, whatever
-        the peers are given."""
+        """mdlc with all sizes fixed, as an exported model has them."""
         folder = self.folder(workload)
         output = self.scratch / "mdlc.safetensors"
         command = [self.mdlc, "bench", ROOT / workload["file"], *workload["options"], "--on-request"]
         command += ["--weights", folder / "weights.safetensors", "--input", folder / "inputs.safetensors"]
-        command += ["--seconds", self.seconds, "--output", output]
+        command += ["--threads", threads, "--seconds", self.seconds, "--output", output]
         return Engine.start("mdlc", "", command, output, self.compare(workload))
 
     def start_peer(self, workload, threads, peer, variant):

@@ -13,6 +13,7 @@
     reason = "a test fails by panicking and shows what it covered"
 )]
 
+use mdlc::codegen::target::{Grain, Options};
 use mdlc::driver::{Compiler, Unit};
 use mdlc::dtype::DType;
 use mdlc::graph::dims::bind_dims;
@@ -20,7 +21,7 @@ use mdlc::graph::eval::{Mode, evaluate};
 use mdlc::graph::expr::Literal;
 use mdlc::loops::ir::{LoopProgram, Scalar, ScalarId, Stmt};
 use mdlc::ops::scalar::BinaryOp;
-use mdlc::runtime::{Compiled, Weights};
+use mdlc::runtime::{Compiled, Threads, Weights};
 use mdlc::tensor::{Data, Tensor};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -405,6 +406,8 @@ const SIZES: [(usize, usize); 6] = [(2, 5), (1, 1), (3, 8), (1, 4), (0, 3), (2, 
 fn native_code_agrees_with_the_reference() {
     let count: u64 = std::env::var("MDLC_PROGRAMS").ok().and_then(|n| n.parse().ok()).unwrap_or(2000);
     let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    // Fewer than bring jobs, so that some find them at work.
+    let helpers = Threads::new(3).unwrap();
     let run = |first: u64| {
         let mut used: BTreeMap<&'static str, usize> = BTreeMap::new();
         for seed in (first..count).step_by(threads as usize) {
@@ -425,10 +428,17 @@ fn native_code_agrees_with_the_reference() {
             let expected: Vec<Vec<Tensor>> = cases.iter().map(|i| reference(&unit, i, &weights)).collect();
             unit.optimise(None).unwrap();
             let loops = unit.lower().unwrap_or_else(|error| panic!("{text}\n{error}"));
-            let compiled = Compiled::new(loops).unwrap();
+            let compiled = Compiled::new(loops.clone()).unwrap();
+            let finest = Options { grain: Grain::FINEST, ..Options::default() };
+            let divided = Compiled::with(loops, finest, None).unwrap().with_threads(&helpers);
             for (inputs, expected) in cases.iter().zip(&expected) {
-                let found = native(&compiled, inputs, &weights)
-                    .unwrap_or_else(|e| panic!("seed {seed}\n{text}\n{e}"));
+                let [found, of_threads] = [&compiled, &divided].map(|compiled| {
+                    native(compiled, inputs, &weights).unwrap_or_else(|e| panic!("seed {seed}\n{text}\n{e}"))
+                });
+                // As text, in which NaN equals NaN and the zeros differ.
+                if format!("{found:?}") != format!("{of_threads:?}") {
+                    panic!("seed {seed}, sizes {:?}: three threads differ\n{text}", inputs[0].shape());
+                }
                 if let Some(difference) = difference(expected, &found) {
                     panic!("seed {seed}, sizes {:?}: {difference}\n{text}", inputs[0].shape());
                 }
@@ -437,7 +447,14 @@ fn native_code_agrees_with_the_reference() {
         used
     };
     let all = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|k| scope.spawn(move || run(k))).collect();
+        let workers: Vec<_> = (0..threads)
+            .map(|k| {
+                scope.spawn({
+                    let run = &run;
+                    move || run(k)
+                })
+            })
+            .collect();
         let mut all: BTreeMap<&'static str, usize> = BTreeMap::new();
         for worker in workers {
             let used = worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));

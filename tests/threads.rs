@@ -12,6 +12,7 @@
 
 use mdlc::codegen::target::{Grain, Kernels, Options};
 use mdlc::codegen::vector::Isa;
+use mdlc::driver::Compiler;
 use mdlc::driver::cases::Check;
 use mdlc::driver::table::Table;
 use mdlc::loops::ir::LoopProgram;
@@ -121,4 +122,60 @@ fn every_case_gives_the_same_bits() {
     println!("{divided} of {calls} programs are divided, at {statements} statements");
     assert!(report.is_empty(), "{report}");
     assert!(divided * 10 > calls * 9, "too few programs are divided");
+}
+
+/// Products, softmax over rows and elementwise work, large enough to be divided by the default grain.
+const ATTENTION: &str = "
+    module Attention(D) {
+        param w: [D, D] = uniform(0.2)
+        forward(x: [B, T, D]) -> [B, T, D] {
+            q[b, t, e] = sum[d: D] x[b, t, d] * w[e, d]
+            s[b, i, j] = sum[e: D] q[b, i, e] * x[b, j, e]
+            y[b, i, e] = sum[j: T] softmax[j](s[b, i, j]) * x[b, j, e]
+        }
+    }
+";
+
+fn input(shape: [usize; 3]) -> Tensor {
+    let count = shape.iter().product::<usize>();
+    Tensor::new(shape, (0..count).map(|k| (k * 37 % 101) as f32 / 101.0).collect::<Vec<f32>>()).unwrap()
+}
+
+/// Many threads call one model at once, and some find its threads at work.
+#[test]
+fn calls_from_many_threads_share_the_pool() {
+    let compiled = Compiler::new().set("D", "64").compile_source("attention.mdl", ATTENTION).unwrap();
+    assert!(tasks(&compiled) > 0, "nothing is divided");
+    let alone = compiled.bind(&Weights::initialised(0)).unwrap();
+    let threads = Threads::new(3).unwrap();
+    let model = compiled.with_threads(&threads).bind(&Weights::initialised(0)).unwrap();
+    std::thread::scope(|scope| {
+        for k in 0..16 {
+            let (alone, model) = (&alone, &model);
+            scope.spawn(move || {
+                let x = input([1 + k % 3, 100 + k, 64]);
+                let want = outcome(alone, &vec![("x", &x)]);
+                for _ in 0..20 {
+                    assert_eq!(outcome(model, &vec![("x", &x)]), want);
+                }
+            });
+        }
+    });
+}
+
+/// Threads outlive neither the model nor its last holder, and a model outlives whoever made them.
+#[test]
+fn models_share_threads_and_keep_them() {
+    let compiled = Compiler::new().set("D", "64").compile_source("attention.mdl", ATTENTION).unwrap();
+    let x = input([2, 150, 64]);
+    let alone = compiled.bind(&Weights::initialised(0)).unwrap();
+    let want = outcome(&alone, &vec![("x", &x)]);
+    let models: Vec<Model> = {
+        let threads = Threads::new(2).unwrap();
+        let model = || compiled.bind(&Weights::initialised(0)).unwrap().with_threads(&threads);
+        vec![model(), model()]
+    };
+    for model in models {
+        assert_eq!(outcome(&model, &vec![("x", &x)]), want);
+    }
 }

@@ -2,6 +2,8 @@
 
 use crate::codegen::target::Kernels;
 use crate::codegen::vector::Isa;
+use crate::driver::Error;
+use crate::runtime::Threads;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -114,6 +116,22 @@ pub struct CodeArgs {
     pub backend: Option<Native>,
 }
 
+/// How many threads.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct ThreadArgs {
+    /// Threads that a call divides its work between: as many as there are cores, without this option.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub threads: Option<u32>,
+}
+
+impl ThreadArgs {
+    /// The threads.
+    pub fn start(self) -> Result<Threads, Error> {
+        let count = self.threads.map_or_else(Threads::available, |count| count as usize);
+        Threads::new(count).map_err(|error| Error::plain(error.to_diagnostic()))
+    }
+}
+
 /// The kernels of native code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Native {
@@ -202,6 +220,9 @@ pub struct CallArgs {
     /// With which kernels.
     #[command(flatten)]
     pub code: CodeArgs,
+    /// On how many threads.
+    #[command(flatten)]
+    pub threads: ThreadArgs,
     /// With what.
     #[command(flatten)]
     pub data: DataArgs,
@@ -352,6 +373,9 @@ pub struct VerifyArgs {
     /// runs fastest, without this option.
     #[arg(long, value_enum)]
     pub backend: Option<Backend>,
+    /// On how many threads.
+    #[command(flatten)]
+    pub threads: ThreadArgs,
     /// Print the results as JSON.
     #[arg(long)]
     pub json: bool,

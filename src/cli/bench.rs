@@ -1,6 +1,6 @@
 //! `mdlc bench`: how long a model takes, alone.
 //!
-//! A round is calls in a row of one thread, after some that are not timed. One round is measured and
+//! A round is calls in a row, after some that are not timed. One round is measured and
 //! summed up; with `--on-request` a round is measured whenever the other side of standard input asks
 //! for one, so that several engines can take turns without compiling again:
 //!
@@ -16,7 +16,7 @@ use super::args::BenchArgs;
 use super::call::{Bound, Loaded, MadeUp, Suited, at, bind, heading, load};
 use super::data::Mapped;
 use super::{plain, print, print_json};
-use crate::diag::Fault;
+use crate::diag::{Fault, counted};
 use crate::dim::Dim;
 use crate::driver::{Error, Unit};
 use crate::files::write_tensors;
@@ -30,8 +30,6 @@ use std::io::BufRead;
 use std::process::ExitCode;
 use std::time::Instant;
 
-/// Threads that a call uses.
-const THREADS: usize = 1;
 /// The share of a round that warms up; a call that takes longer needs none.
 const WARM_UP: f64 = 0.2;
 /// Calls that warm up at most.
@@ -46,7 +44,8 @@ pub fn bench(args: &BenchArgs) -> Result<ExitCode, Error> {
     let Loaded { mut unit, weights, mapped, choices, read_seconds } = load(&args.call)?;
     // The passes change what is computed, not what the model asks for.
     let cost = cost::program(&unit.program).ok();
-    let bound = bind(&mut unit, &weights)?;
+    let threads = args.call.threads.start()?;
+    let bound = bind(&mut unit, &weights, &threads)?;
     drop(weights);
     let signature = bound.model.signature();
     let suited =
@@ -59,7 +58,14 @@ pub fn bench(args: &BenchArgs) -> Result<ExitCode, Error> {
         signature.inputs.iter().map(|port| (port.name.as_str(), inputs[&port.name].view())).collect();
     let round = Round { model: &bound.model, views: &views, args, first_call_seconds: call_seconds };
     let amounts = cost.and_then(|cost| Amounts::of(&cost, &env));
-    let ready = Ready { args, bound: &bound, mapped: mapped.as_ref(), made_up: &made_up, amounts };
+    let ready = Ready {
+        args,
+        bound: &bound,
+        mapped: mapped.as_ref(),
+        made_up: &made_up,
+        amounts,
+        threads: threads.count(),
+    };
     let ready = ready.json(&unit, read_seconds, call_seconds);
     if args.on_request {
         return round.on_request(&ready, &unit);
@@ -102,6 +108,7 @@ struct Ready<'a> {
     mapped: Option<&'a Mapped>,
     made_up: &'a MadeUp,
     amounts: Option<Amounts>,
+    threads: usize,
 }
 
 impl Ready<'_> {
@@ -112,7 +119,7 @@ impl Ready<'_> {
         json!({
             "model": self.bound.model.signature().name,
             "backend": self.args.call.code.name(),
-            "threads": THREADS,
+            "threads": self.threads,
             "initialised": self.args.call.data.weights.is_none(),
             "seed": self.args.call.data.seed,
             "map": self.mapped.map(Mapped::json),
@@ -273,12 +280,13 @@ fn as_text(mut text: String, ready: &Json, times: &Times, amounts: Option<Amount
     let at = |part: f64| times.quantile(part) * 1e3;
     let _ = writeln!(
         text,
-        "  call         {:.4} ms  (p10 {:.4}, p90 {:.4}, least {:.4}, {} calls, {THREADS} thread)",
+        "  call         {:.4} ms  (p10 {:.4}, p90 {:.4}, least {:.4}, {} calls, {})",
         at(0.5),
         at(0.1),
         at(0.9),
         at(0.0),
-        times.0.len()
+        times.0.len(),
+        counted(ready["threads"].as_u64().unwrap_or(1) as usize, "thread", "threads")
     );
     if let Some(amounts) = amounts {
         let (flops, bytes) = (amounts.flops as f64, amounts.size_bytes as f64);

@@ -11,7 +11,7 @@ use crate::driver::{Error, Unit};
 use crate::files::NamedTensors;
 use crate::graph::dims::DimEnv;
 use crate::graph::ir::Signature;
-use crate::runtime::{Model, Outputs, Weights};
+use crate::runtime::{Model, Outputs, Threads, Weights};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -32,7 +32,7 @@ pub struct Loaded {
 
 /// Reads the files, elaborates, and chooses sizes.
 pub fn load(args: &CallArgs) -> Result<Loaded, Error> {
-    let CallArgs { model, code, data } = args;
+    let CallArgs { model, code, data, .. } = args;
     let started = Instant::now();
     let inputs = read_inputs(&data.inputs)?;
     let file = match &data.weights {
@@ -73,10 +73,10 @@ pub struct Bound {
 }
 
 /// Compiles and binds.
-pub fn bind(unit: &mut Unit, weights: &Weights) -> Result<Bound, Error> {
+pub fn bind(unit: &mut Unit, weights: &Weights, threads: &Threads) -> Result<Bound, Error> {
     unit.optimise(None)?;
     let loops = unit.lower()?;
-    let compiled = unit.generate(loops, false)?;
+    let compiled = unit.generate(loops, false)?.with_threads(threads);
     let compile_seconds = seconds(unit);
     let started = Instant::now();
     let model = compiled.bind(weights).map_err(|e| at(unit, e.to_diagnostic()))?;

@@ -6,7 +6,7 @@ use super::data::Mapped;
 use super::{print, print_json};
 use crate::driver::{Error, Unit, reference};
 use crate::files::write_tensors;
-use crate::runtime::Weights;
+use crate::runtime::{Threads, Weights};
 use crate::tensor::{Data, Tensor};
 use indexmap::IndexMap;
 use serde_json::json;
@@ -17,10 +17,11 @@ use std::process::ExitCode;
 pub fn run(args: &RunArgs) -> Result<ExitCode, Error> {
     let Loaded { mut unit, weights, mapped, choices, .. } = load(&args.call)?;
     let name = unit.program.signature.name.clone();
+    let threads = args.call.threads.start()?;
     let (computed, made_up) = if args.reference {
         by_reference(&unit, &weights, &choices)?
     } else {
-        natively(&mut unit, &weights, &choices)?
+        natively(&mut unit, &weights, &choices, &threads)?
     };
     if let Some(path) = &args.output {
         write_tensors(path, computed.outputs.iter().map(|(name, tensor)| (name, tensor.view())))?;
@@ -89,8 +90,13 @@ struct Computed {
     call_seconds: f64,
 }
 
-fn natively(unit: &mut Unit, weights: &Weights, choices: &Choices) -> Result<(Computed, MadeUp), Error> {
-    let bound = bind(unit, weights)?;
+fn natively(
+    unit: &mut Unit,
+    weights: &Weights,
+    choices: &Choices,
+    threads: &Threads,
+) -> Result<(Computed, MadeUp), Error> {
+    let bound = bind(unit, weights, threads)?;
     let compile_seconds = bound.compile_seconds;
     let signature = bound.model.signature();
     let Suited { result, call_seconds, made_up, .. } =

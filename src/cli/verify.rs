@@ -32,12 +32,13 @@ pub fn verify(args: &VerifyArgs) -> Result<ExitCode, Error> {
         Some(table) => table_checks(table, args.only.as_deref())?,
         None => vec![(single_name(args), Ok(single_check(args)?))],
     };
+    let threads = args.threads.start()?;
     let progress = ProgressBar::new(checks.len() as u64);
     let mut results: Vec<(String, Result<Vec<Comparison>, Error>)> = Vec::new();
     for (name, check) in checks {
         progress.inc(1);
         // A case whose files are missing is one that fails; the others still run.
-        results.push((name, check.and_then(|check| check.run(&backends))));
+        results.push((name, check.and_then(|check| check.with_threads(&threads).run(&backends))));
     }
     progress.finish_and_clear();
     let passes = |r: &Result<Vec<Comparison>, Error>| {
@@ -147,5 +148,6 @@ fn single_check(args: &VerifyArgs) -> Result<Check, Error> {
         default,
         tables: Vec::new(),
         measured: file,
+        threads: None,
     })
 }

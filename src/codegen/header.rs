@@ -166,7 +166,8 @@ typedef struct {{
     int64_t bytes;
 }} mdlc_tensor;
 
-/* Runs task(data, k) for all k < n on at most `workers` threads and returns when all have. */
+/* Runs task(data, k) for each k < n once, in any order and on any threads, and returns when all have returned.
+ * `workers` counts the calling thread; with 1, nothing is run through this. */
 typedef struct {{
     void *self;
     uint64_t workers;

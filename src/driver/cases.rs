@@ -13,7 +13,7 @@ use crate::codegen::vector::Isa;
 use crate::diag::{Diagnostic, Fault};
 use crate::files::{NamedTensors, read_tensors};
 use crate::loops::ir::LoopProgram;
-use crate::runtime::Weights;
+use crate::runtime::{Threads, Weights};
 use crate::tensor::{Tensor, TensorError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -56,6 +56,8 @@ pub struct Check {
     pub tables: Vec<MeasuredTable>,
     /// The measured tables.
     pub measured: CaseFile,
+    /// What calls divide their work between.
+    pub threads: Option<Threads>,
 }
 
 /// One call of a check, ready to be made.
@@ -99,7 +101,14 @@ impl Check {
             default: Tolerance { rtol: 1e-5, atol: 1e-6 },
             tables: case.tables.clone(),
             measured: file,
+            threads: None,
         })
+    }
+
+    /// The same check, whose calls divide their work between `threads`.
+    #[must_use]
+    pub fn with_threads(self, threads: &Threads) -> Self {
+        Check { threads: Some(threads.clone()), ..self }
     }
 
     /// Runs all calls by all back ends.
@@ -223,7 +232,10 @@ impl Check {
     ) -> Result<Vec<Tensor>, Error> {
         let sources = unit.sources.clone();
         unit.options.kernels = kernels;
-        let compiled = unit.generate(loops.clone(), false)?;
+        let mut compiled = unit.generate(loops.clone(), false)?;
+        if let Some(threads) = &self.threads {
+            compiled = compiled.with_threads(threads);
+        }
         let model = compiled.bind(&self.weights).map_err(|e| with_sources(&sources, e.to_diagnostic()))?;
         let ports = &unit.program.signature.inputs;
         let named = ports.iter().zip(inputs).map(|(p, t)| (p.name.as_str(), t.view()));

@@ -230,9 +230,9 @@ impl Shared {
         while state & INSIDE != 0 {
             turns += 1;
             if turns < PATIENCE {
-                std::hint::spin_loop()
+                std::hint::spin_loop();
             } else {
-                std::thread::yield_now()
+                std::thread::yield_now();
             }
             state = self.state.0.load(Ordering::Acquire);
         }

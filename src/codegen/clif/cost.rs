@@ -195,7 +195,7 @@ impl FuncCx<'_, '_> {
         match work {
             Amount::Known(work) if work < 2.0 * grain_ns => None,
             // Without a grain, even of no work.
-            Amount::Known(work) => Some(self.fixed((work / grain_ns.max(1e-6)).min(1e9).max(2.0) as i64)),
+            Amount::Known(work) => Some(self.fixed((work / grain_ns.max(1e-6)).clamp(2.0, 1e9) as i64)),
             Amount::Open(_) if grain_ns <= 0.0 => Some(self.fixed(1 << 30)),
             Amount::Open(work) => {
                 let per_ns = self.builder.ins().f64const(1.0 / grain_ns);
