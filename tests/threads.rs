@@ -129,9 +129,11 @@ const ATTENTION: &str = "
     module Attention(D) {
         param w: [D, D] = uniform(0.2)
         forward(x: [B, T, D]) -> [B, T, D] {
-            q[b, t, e] = sum[d: D] x[b, t, d] * w[e, d]
-            s[b, i, j] = sum[e: D] q[b, i, e] * x[b, j, e]
-            y[b, i, e] = sum[j: T] softmax[j](s[b, i, j]) * x[b, j, e]
+            let q[b, t, e] = sum[d] x[b, t, d] * w[e, d]
+            let s[b, i, j] = sum[e] q[b, i, e] * x[b, j, e]
+            let p[b, i, j] = softmax[j](s[b, i, j])
+            let y[b, i, e] = sum[j] p[b, i, j] * x[b, j, e]
+            y
         }
     }
 ";

@@ -4,8 +4,9 @@ mod control;
 mod gemm;
 mod pointwise;
 mod speed;
+mod tasks;
 
-use crate::codegen::target::Kernels;
+use crate::codegen::target::{Grain, Kernels, Options};
 use crate::codegen::vector::Isa;
 use crate::dim::{Dim, Symbol};
 use crate::dtype::DType;
@@ -16,9 +17,10 @@ use crate::loops::ir::{
     Stmt,
 };
 use crate::ops::scalar::{BinaryOp, UnaryOp};
-use crate::runtime::{CallError, Compiled, Outputs, Weights};
+use crate::runtime::{CallError, Compiled, Outputs, Threads, Weights};
 use crate::span::{FileId, Span};
 use crate::tensor::Tensor;
+use std::sync::OnceLock;
 
 pub(crate) fn span() -> Span {
     Span::new(FileId(0), 0, 0)
@@ -176,14 +178,27 @@ impl Kit {
     }
 }
 
+/// Runs in one thread, and divided between three as far as can be, which must give the same bits.
 fn run_with(
     program: LoopProgram,
     kernels: Kernels,
     inputs: &[(&str, &Tensor)],
 ) -> Result<Outputs, CallError> {
-    let compiled = Compiled::with(program, kernels, None).unwrap();
-    let model = compiled.bind(&Weights::new()).unwrap();
-    model.call(inputs.iter().map(|(name, tensor)| (*name, tensor.view())))
+    let call = |compiled: Compiled| {
+        let model = compiled.bind(&Weights::new()).unwrap();
+        model.call(inputs.iter().map(|(name, tensor)| (*name, tensor.view())))
+    };
+    let compiled = |grain| Compiled::with(program.clone(), Options { kernels, grain }, None).unwrap();
+    let alone = call(compiled(Grain::NEVER));
+    let divided = call(compiled(Grain::FINEST).with_threads(&three_threads()));
+    // As text, in which NaN equals NaN and the zeros differ.
+    assert_eq!(format!("{alone:?}"), format!("{divided:?}"), "three threads with {kernels:?}");
+    alone
+}
+
+fn three_threads() -> Threads {
+    static THREADS: OnceLock<Threads> = OnceLock::new();
+    THREADS.get_or_init(|| Threads::new(3).unwrap()).clone()
 }
 
 /// The order of reductions may differ, and with it their last bits.
