@@ -311,12 +311,12 @@ fn bench_times_calls_and_says_what_they_compute() {
     let folder = tempfile::tempdir().unwrap();
     let good = model(folder.path(), SCALE);
     let out = folder.path().join("y.safetensors");
-    let run = ["bench", &good, "--dim", "B=4", "--runs", "7", "--json", "-o"];
+    let run = ["bench", &good, "--dim", "B=4", "--threads", "3", "--runs", "7", "--json", "-o"];
     let shown = mdlc().args(run).arg(&out).assert().code(0).get_output().stdout.clone();
     let value: Value = serde_json::from_slice(&shown).unwrap();
     assert_eq!(
         (&value["model"], &value["runs"], &value["threads"]),
-        (&"scale.forward".into(), &7.into(), &1.into())
+        (&"scale.forward".into(), &7.into(), &3.into())
     );
     // One product for each of 4 x 3 elements; weight, input and output are moved once.
     assert_eq!((&value["flops"], &value["bytes"]), (&12.into(), &(4 * (3 + 12 + 12)).into()));
@@ -330,9 +330,25 @@ fn bench_times_calls_and_says_what_they_compute() {
     }
     assert_eq!(value["peak_bytes"].as_u64().is_some(), cfg!(target_os = "linux"));
     assert_eq!(mdlc::files::read_tensors(&out).unwrap()["y"].shape(), [4, 3]);
-    let text = mdlc().args(["bench", &good, "--seconds", "0"]).assert().code(0).get_output().stdout.clone();
+    let alone = ["bench", &good, "--seconds", "0", "--threads", "1"];
+    let text = mdlc().args(alone).assert().code(0).get_output().stdout.clone();
     let text = String::from_utf8(text).unwrap();
     assert!(text.contains("3 calls, 1 thread") && text.contains("GFLOP/s"), "{text}");
+}
+
+#[test]
+fn numbers_of_threads_that_nobody_means_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = model(folder.path(), SCALE);
+    for command in ["run", "bench", "verify"] {
+        for count in ["0", "1025", "-1", "many"] {
+            let run = mdlc().args([command, &good, &format!("--threads={count}")]).assert().code(2);
+            let text = String::from_utf8(run.get_output().stderr.clone()).unwrap();
+            assert!(text.contains("--threads"), "{text}");
+        }
+    }
+    // More than there are cores.
+    mdlc().args(["run", &good, "--threads", "64"]).assert().code(0);
 }
 
 #[test]
