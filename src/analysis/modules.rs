@@ -7,7 +7,7 @@
 
 use super::AnalysisError;
 use crate::dim::Dim;
-use crate::graph::cost::{self, Cost};
+use crate::graph::cost::{Cost, Costs};
 use crate::graph::ir::{FuncId, Graph, Op, Program, TensorType, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -40,7 +40,7 @@ pub(super) type Origins = Option<BTreeSet<usize>>;
 /// # Errors
 /// Formulas that overflow or have too many terms.
 pub fn modules(program: &Program) -> Result<Vec<ModuleRow>, AnalysisError> {
-    let mut walk = Walk { program, costs: BTreeMap::new(), rows: Vec::new() };
+    let mut walk = Walk { program, costs: Costs::of(program), rows: Vec::new() };
     walk.function(program.entry, entry_origins(program), 0, &Dim::ONE)?;
     Ok(walk.rows)
 }
@@ -101,7 +101,7 @@ pub(super) fn instance_path<'a>(weights: impl Iterator<Item = &'a str>) -> Strin
 
 struct Walk<'a> {
     program: &'a Program,
-    costs: BTreeMap<FuncId, Cost>,
+    costs: Costs,
     rows: Vec<ModuleRow>,
 }
 
@@ -116,11 +116,7 @@ impl Walk<'_> {
         let program = self.program;
         let graph = &program.function(function).graph;
         let weights: BTreeSet<usize> = args.iter().flatten().flatten().copied().collect();
-        let once = match self.costs.get(&function) {
-            Some(known) => known.clone(),
-            None => cost::graph(program, graph)?,
-        };
-        self.costs.insert(function, once.clone());
+        let once = self.costs.function(function)?;
         let declared = &program.signature.weights;
         let params = weights.iter().map(|k| &declared[*k]).filter(|w| !w.buffer);
         let path = match depth {

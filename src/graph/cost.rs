@@ -8,7 +8,7 @@
 //! Nothing here knows how a node is computed.
 
 use super::expr::{Expr, ExprId, Exprs};
-use super::ir::{Axis, Graph, Index, MatMul, Op, Program, TensorType, View};
+use super::ir::{Axis, FuncId, Graph, Index, MatMul, Op, Program, TensorType, View};
 use super::keys::keys;
 use crate::dim::{Dim, DimError};
 use crate::ops::cost::{ScalarCost, binary_cost_flops, unary_cost_flops};
@@ -85,53 +85,74 @@ impl fmt::Display for Cost {
 /// # Errors
 /// Polynomials that overflow or have too many terms, as for all functions here.
 pub fn program(program: &Program) -> Result<Cost, DimError> {
-    graph(program, &program.function(program.entry).graph)
+    Costs::of(program).function(program.entry)
 }
 
-/// The cost of all nodes of a graph.
-///
-/// # Errors
-/// As [`program`].
-pub fn graph(program: &Program, graph: &Graph) -> Result<Cost, DimError> {
-    let mut sum = Cost::ZERO;
-    for id in graph.topological() {
-        sum = sum.add(&node(program, graph, id)?)?;
+/// What the functions of a program cost, each worked out once however often it is called.
+#[derive(Debug)]
+pub struct Costs {
+    functions: Vec<Result<Cost, DimError>>,
+}
+
+impl Costs {
+    /// The costs of all functions, callees first.
+    pub fn of(program: &Program) -> Costs {
+        let mut costs = Costs { functions: Vec::with_capacity(program.functions.len()) };
+        for function in &program.functions {
+            costs.functions.push(costs.graph(&function.graph));
+        }
+        costs
     }
-    Ok(sum)
-}
 
-/// The cost of one node; of a recurrence, all its steps; of a call, the callee.
-///
-/// # Errors
-/// As [`program`].
-pub fn node(program: &Program, graph: &Graph, id: NodeIndex) -> Result<Cost, DimError> {
-    let node = graph.node(id);
-    let operand = |port: u32| graph.operands(id).get(port as usize).map(|value| graph.ty(*value).clone());
-    match &node.op {
-        Op::Arg(_) | Op::Const(_) => Ok(Cost::ZERO),
-        Op::Index(index) => with_traffic(
-            index_flops(index, &[], true)?,
-            index_reads(index, &index.roots(), &operand)?,
-            &node.results,
-        ),
-        Op::Segment(segment) => {
-            let mut roots = segment.index.roots();
-            roots.push(segment.key);
-            let flops = index_flops(&segment.index, &[segment.axis], false)?;
-            with_traffic(flops, index_reads(&segment.index, &roots, &operand)?, &node.results)
+    /// The cost of one call of a function.
+    ///
+    /// # Errors
+    /// As [`program`].
+    pub fn function(&self, id: FuncId) -> Result<Cost, DimError> {
+        self.functions[id.0 as usize].clone()
+    }
+
+    fn graph(&self, graph: &Graph) -> Result<Cost, DimError> {
+        let mut sum = Cost::ZERO;
+        for id in graph.topological() {
+            sum = sum.add(&self.node(graph, id)?)?;
         }
-        Op::MatMul(product) => matmul(product, &operand, &node.results),
-        Op::TopK(_) => {
-            let ty = operand(0).into_iter().collect::<Vec<_>>();
-            let elems = ty.first().map_or(Ok(Dim::ZERO), |ty| Dim::product(&ty.shape))?;
-            let flops = Cost { flops: elems, ..Cost::ZERO };
-            with_traffic(flops, size_bytes(&ty)?, &node.results)
-        }
-        Op::Call(callee) => self::graph(program, &program.function(*callee).graph),
-        Op::Recur(recur) => self::graph(program, &recur.body)?.repeat(&recur.extent),
-        Op::Region(region) => {
-            let points = Dim::product(region.axes.iter().map(|axis| &axis.extent))?;
-            self::graph(program, &region.body)?.repeat(&points)
+        Ok(sum)
+    }
+
+    /// The cost of one node; of a recurrence, all its steps; of a call, the callee.
+    ///
+    /// # Errors
+    /// As [`program`].
+    pub fn node(&self, graph: &Graph, id: NodeIndex) -> Result<Cost, DimError> {
+        let node = graph.node(id);
+        let operand = |port: u32| graph.operands(id).get(port as usize).map(|value| graph.ty(*value).clone());
+        match &node.op {
+            Op::Arg(_) | Op::Const(_) => Ok(Cost::ZERO),
+            Op::Index(index) => with_traffic(
+                index_flops(index, &[], true)?,
+                index_reads(index, &index.roots(), &operand)?,
+                &node.results,
+            ),
+            Op::Segment(segment) => {
+                let mut roots = segment.index.roots();
+                roots.push(segment.key);
+                let flops = index_flops(&segment.index, &[segment.axis], false)?;
+                with_traffic(flops, index_reads(&segment.index, &roots, &operand)?, &node.results)
+            }
+            Op::MatMul(product) => matmul(product, &operand, &node.results),
+            Op::TopK(_) => {
+                let ty = operand(0).into_iter().collect::<Vec<_>>();
+                let elems = ty.first().map_or(Ok(Dim::ZERO), |ty| Dim::product(&ty.shape))?;
+                let flops = Cost { flops: elems, ..Cost::ZERO };
+                with_traffic(flops, size_bytes(&ty)?, &node.results)
+            }
+            Op::Call(callee) => self.function(*callee),
+            Op::Recur(recur) => self.graph(&recur.body)?.repeat(&recur.extent),
+            Op::Region(region) => {
+                let points = Dim::product(region.axes.iter().map(|axis| &axis.extent))?;
+                self.graph(&region.body)?.repeat(&points)
+            }
         }
     }
 }

@@ -20,11 +20,13 @@ mod tests;
 
 pub use label::number;
 
+use super::cost::{Cost, Costs};
 use super::expr::{ExprId, VarId};
 use super::ir::{
-    DimCheck, DimCondition, Function, Graph, Index, Init, Op, Port, Program, Signature, TensorType, Value,
-    Weight,
+    DimCheck, DimCondition, FuncId, Function, Graph, Index, Init, Op, Port, Program, Signature, TensorType,
+    Value, Weight,
 };
+use crate::dim::DimError;
 use crate::source::SourceMap;
 use crate::span::Span;
 use label::order;
@@ -44,7 +46,7 @@ pub fn print(program: &Program, sources: &SourceMap, options: Options) -> String
     let mut printer = Printer {
         program,
         sources,
-        options,
+        costs: options.cost.then(|| Costs::of(program)),
         out: String::new(),
         vars: BTreeMap::new(),
         reserved: program.signature.dims.iter().map(|s| s.name().to_string()).collect(),
@@ -55,14 +57,19 @@ pub fn print(program: &Program, sources: &SourceMap, options: Options) -> String
         printer.check(check);
     }
     for (id, function) in program.functions.iter().enumerate() {
-        let role = match id as u32 {
-            id if id == program.entry.0 => "entry ",
-            id if program.bind.is_some_and(|bind| bind.0 == id) => "bind ",
+        let id = FuncId(id as u32);
+        let role = match id {
+            id if id == program.entry => "entry ",
+            id if program.bind == Some(id) => "bind ",
             _ => "",
         };
-        printer.function(function, role);
+        printer.function(id, function, role);
     }
     printer.out
+}
+
+fn cost_text(cost: Result<Cost, DimError>) -> String {
+    cost.map_or_else(|error| error.to_string(), |cost| cost.to_string())
 }
 
 /// A type as text: `f32[B, 2*T]`.
@@ -104,7 +111,8 @@ type Names = BTreeMap<Value, String>;
 struct Printer<'a> {
     program: &'a Program,
     sources: &'a SourceMap,
-    options: Options,
+    /// Where costs are to be shown.
+    costs: Option<Costs>,
     out: String,
     /// Names of the enclosing positions.
     vars: BTreeMap<VarId, String>,
@@ -152,7 +160,7 @@ impl Printer<'_> {
         self.line(0, &text, Some(check.span), "");
     }
 
-    fn function(&mut self, function: &Function, role: &str) {
+    fn function(&mut self, id: FuncId, function: &Function, role: &str) {
         self.next = 0;
         let mut names = Names::new();
         let mut args = Vec::new();
@@ -164,11 +172,8 @@ impl Printer<'_> {
         }
         let types: Vec<_> =
             function.graph.results.iter().map(|value| type_text(function.graph.ty(*value))).collect();
-        let cost = match self.options.cost {
-            true => super::cost::graph(self.program, &function.graph)
-                .map_or_else(|e| e.to_string(), |c| c.to_string()),
-            false => String::new(),
-        };
+        let cost = self.costs.as_ref().map(|costs| costs.function(id));
+        let cost = cost.map_or_else(String::new, cost_text);
         self.out.push('\n');
         let head = format!("{role}fn {}({}) -> ({}) {{", function.name, args.join(", "), types.join(", "));
         self.line(0, &head, None, &cost);

@@ -5,7 +5,7 @@ use super::super::ir::{
     Axis, Graph, Index, MatMul, Op, Place, Recur, Reduce, Region, RegionKind, Role, Segment, Value, View,
 };
 use super::expr::{Level, Printed, Scope, print, real_text};
-use super::{Names, Printer, has_body, name_of, type_text};
+use super::{Names, Printer, cost_text, has_body, name_of, type_text};
 use crate::dim::Dim;
 use crate::tensor::{Data, Tensor};
 use petgraph::stable_graph::NodeIndex;
@@ -66,10 +66,8 @@ impl Printer<'_> {
     }
 
     fn cost_note(&self, graph: &Graph, id: NodeIndex) -> String {
-        if !self.options.cost {
-            return String::new();
-        }
-        super::super::cost::node(self.program, graph, id).map_or_else(|e| e.to_string(), |c| c.to_string())
+        let cost = self.costs.as_ref().map(|costs| costs.node(graph, id));
+        cost.map_or_else(String::new, cost_text)
     }
 
     /// Distinct names for the axes of an op, its iterate axes first.
