@@ -141,7 +141,7 @@ impl Costs {
                 with_traffic(flops, index_reads(&segment.index, &roots, &operand)?, &node.results)
             }
             Op::MatMul(product) => matmul(product, &operand, &node.results),
-            Op::TopK(_) => {
+            Op::Scan(_) | Op::TopK(_) => {
                 let ty = operand(0).into_iter().collect::<Vec<_>>();
                 let elems = ty.first().map_or(Ok(Dim::ZERO), |ty| Dim::product(&ty.shape))?;
                 let flops = Cost { flops: elems, ..Cost::ZERO };

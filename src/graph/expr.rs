@@ -2,6 +2,7 @@
 
 use crate::dim::Dim;
 use crate::dtype::DType;
+use crate::ops::reduce::Reducer;
 use crate::ops::scalar::{BinaryOp, UnaryOp};
 use crate::span::Span;
 use indexmap::IndexSet;
@@ -25,6 +26,30 @@ pub enum Literal {
     Int(i64),
     /// A truth value.
     Bool(bool),
+}
+
+impl Literal {
+    /// The value of a reduction over nothing, for terms of a type.
+    pub fn over_nothing(reducer: Reducer, term: DType) -> Literal {
+        let real = |value: f64| Literal::Real(value.to_bits());
+        let (least, greatest) = match term {
+            DType::I32 => (i64::from(i32::MIN), i64::from(i32::MAX)),
+            _ => (i64::MIN, i64::MAX),
+        };
+        match reducer {
+            Reducer::Any => Literal::Bool(false),
+            Reducer::All => Literal::Bool(true),
+            Reducer::ArgMax | Reducer::ArgMin => Literal::Int(0),
+            Reducer::Sum if term.is_float() => real(0.0),
+            Reducer::Sum => Literal::Int(0),
+            Reducer::Prod if term.is_float() => real(1.0),
+            Reducer::Prod => Literal::Int(1),
+            Reducer::Max if term.is_float() => real(f64::NEG_INFINITY),
+            Reducer::Max => Literal::Int(least),
+            Reducer::Min if term.is_float() => real(f64::INFINITY),
+            Reducer::Min => Literal::Int(greatest),
+        }
+    }
 }
 
 /// One scalar operation.

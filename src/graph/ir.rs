@@ -82,6 +82,8 @@ pub enum Op {
     MatMul(Box<MatMul>),
     /// A recognised reduction by key.
     Segment(Box<Segment>),
+    /// A recognised running reduction.
+    Scan(Scan),
 }
 
 /// An axis: its extent and the name it prints under.
@@ -326,6 +328,18 @@ pub struct Segment {
     pub axis: usize,
     /// The key, in `index.exprs`.
     pub key: ExprId,
+}
+
+/// A running reduction along an axis: element `t` of the result is the reduction of the elements up to `t`
+/// of the operand, or from `t` on where it runs in reverse; each step adds one term to the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scan {
+    /// Not that of a position.
+    pub reducer: Reducer,
+    /// The axis of operand and result.
+    pub axis: usize,
+    /// Whether it begins with the last element.
+    pub reverse: bool,
 }
 
 /// A function of a program.

@@ -50,7 +50,7 @@ pub fn bind_time_nodes(graph: &Graph, args: &[bool]) -> BTreeSet<NodeIndex> {
         let sized = node.results.iter().flat_map(|ty| &ty.shape).all(|d| d.as_const().is_some());
         let itself = match &node.op {
             Op::Arg(k) => args[*k as usize],
-            Op::Const(_) | Op::TopK(_) | Op::Call(_) => true,
+            Op::Const(_) | Op::Scan(_) | Op::TopK(_) | Op::Call(_) => true,
             Op::Index(index) => {
                 is_closed(&index.exprs) && index.extents().iter().all(|d| d.as_const().is_some())
             }

@@ -44,6 +44,7 @@ fn same(graph: &Graph, a: NodeIndex, b: NodeIndex) -> bool {
             (Op::Const(x), Op::Const(y)) => x == y,
             (Op::Index(x), Op::Index(y)) => same_index(x, y),
             (Op::TopK(x), Op::TopK(y)) => x == y,
+            (Op::Scan(x), Op::Scan(y)) => x == y,
             (Op::Call(x), Op::Call(y)) => x == y,
             _ => false,
         }

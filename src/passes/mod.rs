@@ -19,6 +19,7 @@ pub mod pack;
 pub mod pad;
 pub mod regions;
 pub mod route;
+mod scan;
 pub mod segment;
 pub mod simplify;
 pub mod split_axes;
@@ -103,6 +104,11 @@ pub const PIPELINE: &[Pass] = &[
         name: "recognise-segments",
         purpose: "turns reductions under an equality with a computed key into one pass",
         run: segment::recognise_segments,
+    },
+    Pass {
+        name: "recognise-scans",
+        purpose: "takes reductions up to each result index as steps from one to the next",
+        run: scan::recognise_scans,
     },
     Pass {
         name: "pad-windows",

@@ -307,6 +307,11 @@ pub fn segment_count(program: &Program) -> usize {
     segments(program).len()
 }
 
+/// Number of running reductions.
+pub fn scan_count(program: &Program) -> usize {
+    collect(program, |op| matches!(op, Op::Scan(_)).then_some(())).len()
+}
+
 /// All regions.
 pub fn regions(program: &Program) -> Vec<&Region> {
     collect(program, |op| match op {

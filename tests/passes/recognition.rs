@@ -1,8 +1,9 @@
-//! `recognise-segments`, `recognise-products`, `fuse-epilogues` and `form-regions`, and that they
+//! `recognise-segments`, `recognise-scans`, `recognise-products`, `fuse-epilogues` and `form-regions`, and that they
 //! go by meaning: what is written in other words becomes the same graph.
 
 use crate::harness::{
-    Trace, index_count, kinds, module, product_count, products, regions, segment_count, segments, trace,
+    Trace, index_count, kinds, module, product_count, products, regions, scan_count, segment_count, segments,
+    trace,
 };
 use mdlc::graph::ir::{Op, Program, RegionKind, Role};
 use mdlc::graph::print::{Options, print};
@@ -43,6 +44,50 @@ fn the_rest_of_the_condition_stays_a_filter() {
     let found = message("y[n: N] = sum[e where dst[e] == n] a[e]");
     let program = found.after("recognise-segments");
     assert!(segments(program)[0].index.reduce.as_ref().unwrap().filter.is_none());
+}
+
+/// One definition over steps `s` and `t`.
+fn running(definition: &str) -> Trace {
+    let forward = format!("(x: [B, S], m: bool[S], w: [S, S]) {{ let {definition}  y }}");
+    trace(&module("", &forward), &[&[("B", 2), ("S", 5)], &[("B", 1), ("S", 1)], &[("B", 1), ("S", 0)]])
+}
+
+#[test]
+fn reductions_up_to_a_step_are_scans() {
+    for definition in [
+        "y[b, t: S] = sum[s where s <= t] x[b, s]",
+        "y[b, t: S] = sum[s where s < t] x[b, s]",
+        "y[b, t: S] = max[s where t - 2 >= s] x[b, s]",
+        "y[b, t: S] = sum[s where s >= t] x[b, s]",
+        "y[b, t: S] = prod[s where t < s - 1] x[b, s]",
+        "y[b, t: 7] = sum[s where s <= t] x[b, s] * 2",
+        "y[b, t: S] = any[s where s <= t and x[b, s] > 0] m[s]",
+        "y[b, t: S] = sum[s where s <= t and m[s]] (if m[s] { x[b, s] } else { 1.0 })",
+    ] {
+        running(definition).expect_change("recognise-scans", scan_count, 0, 1);
+    }
+}
+
+#[test]
+fn other_reductions_are_no_scans() {
+    for definition in [
+        // What is reduced knows the step.
+        "y[b, t: S] = sum[s where s <= t] x[b, s] * w[t, s]",
+        "y[b, t: S] = sum[s where s <= t and w[s, t] > 0] x[b, s]",
+        // More than one term comes with the first step, or with each.
+        "y[b, t: S] = sum[s where s <= t + 1] x[b, s]",
+        "y[b, t: S] = sum[s where s <= 2 * t] x[b, s]",
+        "y[b, t: 7] = sum[s where s >= t] x[b, s]",
+        // A window, in which terms go as others come.
+        "y[b, t: S] = sum[s where s <= t and s > t - 2] x[b, s]",
+        "y[b, t: S] = sum[s where s <= t or m[s]] x[b, s]",
+        "y[b, t: S] = sum[s where s <= t else 5.0] x[b, s]",
+        "y[b, t: S] = argmax[s where s <= t] x[b, s]",
+    ] {
+        let found = running(definition);
+        found.expect_unchanged("recognise-scans");
+        found.expect("recognise-scans", scan_count, 0);
+    }
 }
 
 #[test]

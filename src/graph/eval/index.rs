@@ -1,6 +1,6 @@
-//! Index ops, and segments as the one pass that their definition allows.
+//! Index ops, segments as the one pass that their definition allows, and scans.
 
-use super::super::ir::{Axis, Index, Node, Segment};
+use super::super::ir::{Axis, Index, Node, Scan, Segment};
 use super::point::Points;
 use super::{EvalError, Machine, advance, store};
 use crate::dtype::DType;
@@ -118,6 +118,33 @@ impl Machine<'_> {
                 store::write(&mut out, at, value);
             }
             advance(points.outer(), &iterate);
+        }
+        Ok(out)
+    }
+
+    /// Each row along the axis step by step.
+    pub(super) fn scan(
+        &self,
+        scan: Scan,
+        operands: &[Arc<Tensor>],
+        node: &Node,
+    ) -> Result<Tensor, EvalError> {
+        let terms = &operands[0];
+        let mut out = self.zeros(&node.results[0], node.span)?;
+        let (outer, inner) = terms.shape().split_at(scan.axis);
+        let (steps, inner) = inner.split_first().map_or((1, inner), |(steps, inner)| (*steps, inner));
+        let behind: usize = inner.iter().product();
+        for row in 0..outer.iter().product() {
+            for column in 0..behind {
+                let mut sum = Accumulator::new(scan.reducer, terms.dtype());
+                for step in 0..steps {
+                    let t = if scan.reverse { steps - 1 - step } else { step };
+                    let at = (row * steps + t) * behind + column;
+                    let term = store::read(terms, at);
+                    sum.add(term, t).map_err(|error| invalid(error, node.span))?;
+                    store::write(&mut out, at, sum.result());
+                }
+            }
         }
         Ok(out)
     }

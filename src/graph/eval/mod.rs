@@ -202,6 +202,7 @@ impl Machine<'_> {
             Op::Index(index) => self.index(index, &operands, node).map(one),
             Op::Segment(segment) => self.segment(segment, &operands, node).map(one),
             Op::MatMul(product) => self.matmul(product, &operands, node).map(one),
+            Op::Scan(scan) => self.scan(*scan, &operands, node).map(one),
             Op::TopK(k) => self.top_k(k, &operands, node),
             Op::Call(callee) => {
                 let program = self.program;

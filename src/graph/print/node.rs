@@ -37,6 +37,16 @@ impl Printer<'_> {
         let (indices, lets, right) = match &node.op {
             Op::Arg(_) => return,
             Op::Const(tensor) => (String::new(), Vec::new(), format!("const {}", const_text(tensor))),
+            Op::Scan(scan) => {
+                let from = if scan.reverse { ", from the end" } else { "" };
+                let text = format!(
+                    "scan {} of {} along axis {}{from}",
+                    scan.reducer.name(),
+                    operands.join(", "),
+                    scan.axis
+                );
+                (String::new(), Vec::new(), text)
+            }
             Op::TopK(k) => (String::new(), Vec::new(), format!("top_k({}, {k})", operands.join(", "))),
             Op::Call(callee) => {
                 let name = self.program.functions.get(callee.0 as usize).map_or("?", |f| &f.name);

@@ -2,12 +2,13 @@
 
 use super::super::expr::VarId;
 use super::super::ir::{
-    Axis, FuncId, Graph, Index, MatMul, Op, Pick, Place, Recur, Region, Role, Segment, TensorType, View,
+    Axis, FuncId, Graph, Index, MatMul, Op, Pick, Place, Recur, Region, Role, Scan, Segment, TensorType, View,
 };
 use super::expr::{Uses, is_bool, over_iterate, uses_index};
 use super::{Check, Verifier, arg_types, ensure, result_types};
 use crate::dim::Dim;
 use crate::dtype::DType;
+use crate::ops::reduce::Reducer;
 use crate::tensor::Tensor;
 use petgraph::stable_graph::NodeIndex;
 
@@ -29,6 +30,7 @@ impl Verifier<'_> {
             Op::Index(index) => self.index(index, operands, one(results)?),
             Op::Segment(segment) => self.segment(segment, operands, one(results)?),
             Op::MatMul(product) => self.matmul(product, operands, one(results)?),
+            Op::Scan(scan) => self.scan(*scan, operands, one(results)?),
             Op::TopK(k) => self.top_k(k, operands, results),
             Op::Call(callee) => self.call(*callee, operands, results),
             Op::Recur(recur) => self.recur(recur, operands, results),
@@ -154,6 +156,20 @@ impl Verifier<'_> {
         let shape: Vec<Dim> = rows.iter().chain([k]).cloned().collect();
         let expected = [TensorType::new(operand.dtype, shape.clone()), TensorType::new(DType::I64, shape)];
         self.types("result of top_k", results, &expected)
+    }
+
+    fn scan(&self, scan: Scan, operands: &[&TensorType], result: &TensorType) -> Check {
+        let [operand] = operands else { return Err(format!("a scan of {} operands", operands.len())) };
+        let name = scan.reducer.name();
+        ensure!(
+            scan.axis < operand.shape.len(),
+            "a scan along axis {} of {}",
+            scan.axis,
+            operand.shape.len()
+        );
+        let extreme = matches!(scan.reducer, Reducer::ArgMax | Reducer::ArgMin);
+        ensure!(!extreme && scan.reducer.accepts(operand.dtype), "a scan by `{name}` of {}", operand.dtype);
+        self.same_type("the result of a scan", operand, result)
     }
 
     fn call(&self, callee: FuncId, operands: &[&TensorType], results: &[TensorType]) -> Check {

@@ -21,6 +21,7 @@ mod recur;
 mod region;
 mod route;
 mod scalar;
+mod scan;
 mod schedule;
 mod segment;
 mod split;
@@ -240,6 +241,7 @@ impl<'p> FuncCx<'p> {
             Op::Call(callee) => self.call(work, *callee, out),
             Op::MatMul(product) => Ok(vec![self.matmul(work, product, out)?]),
             Op::Segment(segment) => Ok(vec![self.segment(work, segment, out)?]),
+            Op::Scan(scan) => Ok(vec![self.scan(work, scan, out)?]),
         }
     }
 

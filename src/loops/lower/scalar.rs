@@ -180,29 +180,7 @@ impl FuncCx<'_> {
 
     /// The value of a reduction over nothing.
     pub(super) fn identity(&mut self, reducer: Reducer, term: DType) -> ScalarId {
-        self.scalar(Scalar::Const(identity(reducer, term)), reducer.result(term))
-    }
-}
-
-/// The value of a reduction over nothing.
-pub(super) fn identity(reducer: Reducer, term: DType) -> Literal {
-    let real = |value: f64| Literal::Real(value.to_bits());
-    let (least, greatest) = match term {
-        DType::I32 => (i64::from(i32::MIN), i64::from(i32::MAX)),
-        _ => (i64::MIN, i64::MAX),
-    };
-    match reducer {
-        Reducer::Any => Literal::Bool(false),
-        Reducer::All => Literal::Bool(true),
-        Reducer::ArgMax | Reducer::ArgMin => Literal::Int(0),
-        Reducer::Sum if term.is_float() => real(0.0),
-        Reducer::Sum => Literal::Int(0),
-        Reducer::Prod if term.is_float() => real(1.0),
-        Reducer::Prod => Literal::Int(1),
-        Reducer::Max if term.is_float() => real(f64::NEG_INFINITY),
-        Reducer::Max => Literal::Int(least),
-        Reducer::Min if term.is_float() => real(f64::INFINITY),
-        Reducer::Min => Literal::Int(greatest),
+        self.scalar(Scalar::Const(Literal::over_nothing(reducer, term)), reducer.result(term))
     }
 }
 

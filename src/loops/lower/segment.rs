@@ -7,7 +7,7 @@
 use super::expr::Env;
 use super::nest::{Nest, Target, conjuncts};
 use super::place::{Place, dense_strides};
-use super::scalar::{combiner, identity};
+use super::scalar::combiner;
 use super::{FuncCx, Lowered, Work};
 use crate::dim::Dim;
 use crate::dtype::DType;
@@ -41,7 +41,7 @@ impl FuncCx<'_> {
             return Ok(dest);
         };
         let target = Target { buffer: dest.buffer, offset: dest.offset, strides };
-        let initial = identity(reduce.reducer, index.exprs.dtype(index.body));
+        let initial = Literal::over_nothing(reduce.reducer, index.exprs.dtype(index.body));
         self.fill(&index.iterate, initial, index.result_dtype(), &dest, out)?;
         let seen = match reduce.otherwise {
             Some(_) => Some(self.flags(work, &index.iterate, out)?),

@@ -354,6 +354,52 @@ fn segments_agree_for_every_reducer() {
     }
 }
 
+/// `reduce[s: S where s op t + ahead] x[.., s, ..]` onto axis `axis` of `[B, D]`.
+fn running(reducer: Reducer, axis: usize, op: BinaryOp, ahead: i64) -> Program {
+    let mut f = Fixture::new();
+    let mut shape = vec![sym("B"), sym("D")];
+    shape.insert(axis, sym("S"));
+    let x = f.input("x", F, &shape);
+    let mut order = vec![("b", sym("B")), ("d", sym("D"))];
+    order.insert(axis, ("t", sym("S")));
+    let mut read_at = [0, 1, 2];
+    read_at[axis] = 3;
+    let mut index = reduce(axes(&order), reducer, axes(&[("s", sym("S"))]), |e| at(e, 0, F, &read_at));
+    let (s, t, by) = (index.exprs.index(3), index.exprs.index(axis), index.exprs.int(ahead));
+    let limit = index.exprs.binary(BinaryOp::Add, t, by);
+    let filter = index.exprs.binary(op, s, limit);
+    index.reduce.as_mut().unwrap().filter = Some(filter);
+    let y = f.index(index, &[x]);
+    f.program(&[y])
+}
+
+#[test]
+fn running_reductions_agree_for_every_reducer() {
+    let bounds = [
+        (BinaryOp::Le, 0),
+        (BinaryOp::Lt, 0),
+        (BinaryOp::Lt, -1),
+        (BinaryOp::Lt, 1),
+        (BinaryOp::Ge, 0),
+        (BinaryOp::Gt, 0),
+        (BinaryOp::Gt, 2),
+    ];
+    for reducer in [Reducer::Sum, Reducer::Prod, Reducer::Max, Reducer::Min] {
+        for (axis, (op, ahead)) in (0..3).flat_map(|axis| bounds.map(|bound| (axis, bound))) {
+            let program = running(reducer, axis, op, ahead);
+            let (changed, found) = after_passes(&program, |op| matches!(op, Op::Scan(_)));
+            assert_eq!(found, 1, "{op:?} {ahead}");
+            for (b, s, d) in [(2, 5, 3), (1, 1, 1), (2, 0, 2), (0, 3, 1), (1, 4, 17)] {
+                let mut shape = vec![b, d];
+                shape.insert(axis, s);
+                let inputs = [numbers(&mut Random::new(11), &shape)];
+                agree(&program, &inputs, &[]).unwrap();
+                agree_with(&program, &changed, &inputs, &[]).unwrap();
+            }
+        }
+    }
+}
+
 #[test]
 fn top_k_agrees_with_ties_nan_and_nothing() {
     for (dtype, k_size) in [(F, 0), (F, 1), (F, 3), (F, 5), (I, 4)] {
