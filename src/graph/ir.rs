@@ -212,6 +212,9 @@ pub enum RegionKind {
     Rows,
     /// Masked softmax and the weighted sum that follows.
     Attention,
+    /// The same, and nothing between the products is used by anything else: queries and keys go by
+    /// tiles, and no more than a tile of scores exists at a time.
+    TiledAttention,
 }
 
 /// One axis of a region's whole result.

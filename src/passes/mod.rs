@@ -5,6 +5,7 @@
 //! value that a user can see, up to what the language allows (see the crate documentation).
 //! Passes match normalised nodes only, never names of modules, functions or files.
 
+pub mod attend;
 pub mod bindtime;
 pub mod cse;
 pub mod dce;
@@ -134,6 +135,11 @@ pub const PIPELINE: &[Pass] = &[
         name: "form-regions",
         purpose: "gathers attention and row statistics into loops over their rows",
         run: regions::form_regions,
+    },
+    Pass {
+        name: "tile-attention",
+        purpose: "marks attention that never needs all its scores at once",
+        run: attend::tile_attention,
     },
     Pass { name: "dce", purpose: "drops what nothing uses", run: dce::dce },
     Pass { name: "pack", purpose: "lays weights out as the kernels read them", run: pack::pack },

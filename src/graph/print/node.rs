@@ -222,6 +222,7 @@ impl Printer<'_> {
         let kind = match region.kind {
             RegionKind::Rows => "rows",
             RegionKind::Attention => "attention",
+            RegionKind::TiledAttention => "tiled attention",
         };
         format!("region {kind}[{}]", axes_text(&region.axes, &self.axis_names(&region.axes)))
     }

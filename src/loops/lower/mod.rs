@@ -6,6 +6,7 @@
 //! they belong and pure views are not copied. It knows nothing of the machine: loop kinds say what
 //! may run in lanes or threads.
 
+mod attend;
 mod bounds;
 mod call;
 mod demand;
@@ -25,6 +26,7 @@ mod scan;
 mod schedule;
 mod segment;
 mod split;
+mod tiles;
 mod top_k;
 
 #[cfg(test)]
@@ -43,6 +45,7 @@ use crate::loops::ir::{
     Stmt,
 };
 use crate::loops::{hoist, promote};
+use crate::passes::attend::Attend;
 use crate::span::{FileId, Span};
 use crate::tensor::Tensor;
 use petgraph::stable_graph::NodeIndex;
@@ -197,6 +200,18 @@ impl<'p> FuncCx<'p> {
 
     /// Lowers a graph whose results go to `dests`.
     fn graph(&mut self, graph: &Graph, args: &[Place], dests: &[Place], out: &mut Vec<Stmt>) -> Lowered<()> {
+        self.graph_with(graph, None, args, dests, out)
+    }
+
+    /// Lowers a graph; where parts of it are attention, those go by tiles.
+    fn graph_with(
+        &mut self,
+        graph: &Graph,
+        attend: Option<&Attend>,
+        args: &[Place],
+        dests: &[Place],
+        out: &mut Vec<Stmt>,
+    ) -> Lowered<()> {
         let mut wanted: BTreeMap<Value, Place> = BTreeMap::new();
         for (value, dest) in graph.results.iter().zip(dests) {
             wanted.entry(*value).or_insert_with(|| dest.clone());
@@ -209,6 +224,15 @@ impl<'p> FuncCx<'p> {
             self.span = node.span;
             if let Op::Arg(k) = node.op {
                 values.insert(Value { node: id, result: 0 }, args[k as usize].clone());
+                continue;
+            }
+            if let Some(attend) = attend.filter(|attend| attend.core.contains(&id)) {
+                if id == attend.weighted {
+                    let value = Value { node: id, result: 0 };
+                    let mut place = self.attend(graph, attend, &mut values, wanted.get(&value).cloned(), out)?;
+                    place.name = node.name.clone().or(place.name);
+                    values.insert(value, place);
+                }
                 continue;
             }
             let operands = graph.operands(id).iter().map(|v| values[v].clone()).collect();

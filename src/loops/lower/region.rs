@@ -10,6 +10,7 @@ use crate::dim::Dim;
 use crate::graph::affine::Interval;
 use crate::graph::ir::{Place as Axes, Region, RegionKind};
 use crate::loops::ir::{LoopKind, ScalarId, Stmt};
+use crate::passes::attend::Attend;
 
 impl FuncCx<'_> {
     pub(super) fn region(
@@ -44,7 +45,11 @@ impl FuncCx<'_> {
         let around = self.in_parallel;
         self.in_parallel |= threads;
         let mut body = Vec::new();
-        self.graph(&region.body, &work.operands, &slices, &mut body)?;
+        let attend = match region.kind {
+            RegionKind::TiledAttention => Attend::find(&region.body),
+            RegionKind::Rows | RegionKind::Attention => None,
+        };
+        self.graph_with(&region.body, attend.as_ref(), &work.operands, &slices, &mut body)?;
         self.in_parallel = around;
         for var in &region.vars {
             self.positions.remove(var);
