@@ -74,9 +74,11 @@ pub struct Attend {
     pub queries: usize,
     /// Which of them walks over keys.
     pub keys: usize,
-    /// Which of them is each axis of the scores.
-    pub score_axes: Vec<usize>,
-    /// Which of them is each axis of the result; the others are the values'.
+    /// Which of them is each axis of the scores of more than one point.
+    pub score_axes: Vec<Option<usize>>,
+    /// Which of them is each axis of the sums; none for axes of one point.
+    pub row_axes: Vec<Option<usize>>,
+    /// Which of them is each axis of the result; the others are the values' or have one point.
     pub result_axes: Vec<Option<usize>>,
     /// The operand of the scores that holds the queries: 0 or 1.
     pub query_port: usize,
@@ -121,7 +123,7 @@ struct Gather<'g> {
     /// What has been substituted.
     inlined: BTreeSet<NodeIndex>,
     /// The indices at which the product is read.
-    scored_at: Option<Vec<u32>>,
+    scored_at: Option<Vec<Option<usize>>>,
 }
 
 impl<'g> Gather<'g> {
@@ -173,10 +175,7 @@ impl<'g> Gather<'g> {
             let port = self.port(value);
             return Some(self.exprs.add(Expr::Read(Read { port, ..read.clone() }), dtype));
         }
-        let at: Vec<u32> = read.index.iter().map(|id| lone_index(&self.exprs, *id)).collect::<Option<_>>()?;
-        if read.otherwise.is_some() {
-            return None;
-        }
+        let at = self.axes_of(value, read)?;
         match &self.graph.node(node).op {
             Op::MatMul(product) => {
                 if !is_plain(self.graph, value, &product.iterate)
@@ -233,22 +232,33 @@ impl<'g> Gather<'g> {
     fn under(&mut self, root: ExprId, condition: Option<ExprId>) -> ExprId {
         let Some(condition) = condition else { return root };
         let source = self.exprs.clone();
+        let negated = match source.get(condition) {
+            Expr::Unary(UnaryOp::Not, inner) => Some(*inner),
+            _ => None,
+        };
         self.exprs.map(&source, &[root], &mut |out, expr, dtype| match expr {
             Expr::Select(c, a, _) if c == condition => a,
+            Expr::Select(c, _, b) if Some(c) == negated => b,
             other => out.add(other, dtype),
         })[0]
     }
 
-    /// A value that is `otherwise` wherever a condition does not hold: the condition and the value.
-    fn split(&mut self, root: ExprId, otherwise: f64) -> (Option<ExprId>, ExprId) {
-        match self.exprs.get(root) {
-            Expr::Select(c, a, b) if is_real(&self.exprs, *b, otherwise) => (Some(*c), *a),
+    /// A value that is zero wherever a condition does not hold: the condition and the value.
+    fn split(&mut self, root: ExprId) -> (Option<ExprId>, ExprId) {
+        match *self.exprs.get(root) {
+            Expr::Select(c, a, b) if is_zero(&self.exprs, b) => (Some(c), a),
+            Expr::Select(c, a, b) if is_zero(&self.exprs, a) => (Some(self.exprs.unary(UnaryOp::Not, c)), b),
             _ => (None, root),
         }
     }
 
     /// The value of a pointwise node over the given indices: its condition, and what it is there.
-    fn pointwise(&mut self, node: NodeIndex, index: &Index, at: &[ExprId]) -> Option<(Option<ExprId>, ExprId)> {
+    fn pointwise(
+        &mut self,
+        node: NodeIndex,
+        index: &Index,
+        at: &[ExprId],
+    ) -> Option<(Option<ExprId>, ExprId)> {
         let body = self.import(node, &index.exprs, index.body, at, false)?;
         match index.guard {
             Some(guard) => {
@@ -257,7 +267,7 @@ impl<'g> Gather<'g> {
                 Some((Some(guard), body))
             }
             None => {
-                let (condition, value) = self.split(body, 0.0);
+                let (condition, value) = self.split(body);
                 let value = self.under(value, condition);
                 Some((condition, value))
             }
@@ -269,6 +279,7 @@ impl<'g> Gather<'g> {
 struct Softmax<'g> {
     gather: Gather<'g>,
     axes: Vec<Axis>,
+    rows: Vec<Option<usize>>,
     keys: usize,
     exponentials: NodeIndex,
     maximum: NodeIndex,
@@ -298,7 +309,9 @@ impl<'g> Softmax<'g> {
             scored_at: None,
         };
         let axes = index.iterate.clone();
-        let at: Vec<ExprId> = (0..axes.len()).map(|k| gather.exprs.index(k)).collect();
+        let mut place =
+            |k: usize| if axes[k].extent.is(1) { gather.exprs.int(0) } else { gather.exprs.index(k) };
+        let at: Vec<ExprId> = (0..axes.len()).map(&mut place).collect();
         let maximum = maximum_of(graph, exponentials)?;
         gather.opaque.push(maximum);
         let (condition, value) = gather.pointwise(exponentials, index, &at)?;
@@ -306,18 +319,19 @@ impl<'g> Softmax<'g> {
         let Expr::Binary(BinaryOp::Sub, score, most) = *gather.exprs.get(difference) else { return None };
         let rows = gather.rows_of(most, maximum)?;
         let keys = key_axis(&axes, &rows)?;
-        let row_at: Vec<ExprId> = rows.iter().map(|k| at[*k]).collect();
+        let row_at = gather.row_places(&rows, &at);
         if !gather.reduces(maximum, Reducer::Max, &row_at, at[keys], condition, score)? {
             return None;
         }
         let sum = gather.sum_of(exponentials, &row_at, at[keys], &at, condition)?;
         let quotient = match quotient {
             false => Quotient::After,
-            true => gather.quotient(probabilities, (exponentials, sum), &at, condition)?,
+            true => gather.quotient(probabilities, (exponentials, sum), (&at, &row_at), condition)?,
         };
         Some(Softmax {
             gather,
             axes,
+            rows,
             keys,
             exponentials,
             maximum,
@@ -331,15 +345,16 @@ impl<'g> Softmax<'g> {
 
     /// Everything, if the products fit and nobody else reads what is between them.
     fn attend(self, node: NodeIndex, weighted: &MatMul, value_port: usize) -> Option<Attend> {
-        let Softmax { mut gather, axes, keys, condition, .. } = self;
+        let Softmax { mut gather, axes, rows, keys, condition, .. } = self;
         let graph = gather.graph;
         let scores = gather.scores?;
         let Op::MatMul(product) = &graph.node(scores).op else { return None };
-        let score_axes: Vec<usize> = gather.scored_at.take()?.into_iter().map(|k| k as usize).collect();
+        let score_axes = gather.scored_at.take()?;
         let mut core = gather.inlined.clone();
         core.extend([scores, self.maximum, self.exponentials, self.sum, self.probabilities, node]);
         let read: BTreeSet<NodeIndex> = {
-            let needed = gather.exprs.reachable(&[self.score].into_iter().chain(condition).collect::<Vec<_>>());
+            let needed =
+                gather.exprs.reachable(&[self.score].into_iter().chain(condition).collect::<Vec<_>>());
             let ports = gather.exprs.iter().filter(|(id, _, _)| needed[id.0 as usize]);
             let reads = ports.filter_map(|(_, expr, _)| match expr {
                 Expr::Read(read) if read.port > 0 => Some(gather.operands[read.port as usize - 1].node),
@@ -356,13 +371,12 @@ impl<'g> Softmax<'g> {
             return None;
         }
         let after: Vec<NodeIndex> = graph.operands(node)[2..].iter().map(|v| v.node).collect();
-        let allowed = |id: &NodeIndex| {
-            !core.contains(id) || (self.quotient == Quotient::After && *id == self.sum)
-        };
+        let allowed =
+            |id: &NodeIndex| !core.contains(id) || (self.quotient == Quotient::After && *id == self.sum);
         if !after.iter().all(allowed) || (self.quotient == Quotient::After && !after.contains(&self.sum)) {
             return None;
         }
-        let key_role = product.roles[score_axes.iter().position(|k| *k == keys)?];
+        let key_role = product.roles[score_axes.iter().position(|k| *k == Some(keys))?];
         let fits = sides_fit(product, &score_axes, keys, key_role)?;
         let result_axes = result_axes(graph, weighted, (self.probabilities, value_port), &axes, keys)?;
         let real = |k: &usize| *k != keys && !axes[*k].extent.is(1);
@@ -386,6 +400,7 @@ impl<'g> Softmax<'g> {
             keys,
             axes,
             score_axes,
+            row_axes: rows,
             result_axes,
             query_port: fits,
             value_port,
@@ -400,17 +415,24 @@ impl<'g> Softmax<'g> {
 }
 
 impl Gather<'_> {
-    /// The axes at which an expression reads a node, if it is such a read: each once.
-    fn rows_of(&self, id: ExprId, node: NodeIndex) -> Option<Vec<usize>> {
+    /// The axes at which an expression reads a node, if it is such a read.
+    fn rows_of(&self, id: ExprId, node: NodeIndex) -> Option<Vec<Option<usize>>> {
         let Expr::Read(read) = self.exprs.get(id) else { return None };
         let value = *self.operands.get((read.port as usize).checked_sub(1)?)?;
-        if value.node != node || read.otherwise.is_some() {
-            return None;
+        if value.node == node { self.axes_of(value, read) } else { None }
+    }
+
+    /// The axis at which each axis of a value is read: each once, and none for axes of one point.
+    fn axes_of(&self, value: Value, read: &Read) -> Option<Vec<Option<usize>>> {
+        let mut found = Vec::with_capacity(read.index.len());
+        for (id, extent) in read.index.iter().zip(&self.graph.ty(value).shape) {
+            match self.exprs.get(*id) {
+                _ if extent.is(1) => found.push(None),
+                Expr::Index(k) if !found.contains(&Some(*k as usize)) => found.push(Some(*k as usize)),
+                _ => return None,
+            }
         }
-        let rows: Vec<usize> =
-            read.index.iter().map(|id| lone_index(&self.exprs, *id).map(|k| k as usize)).collect::<Option<_>>()?;
-        let distinct: BTreeSet<usize> = rows.iter().copied().collect();
-        (distinct.len() == rows.len()).then_some(rows)
+        read.otherwise.is_none().then_some(found)
     }
 
     /// Whether a node reduces a value over the keys of each row where a condition holds.
@@ -461,6 +483,12 @@ impl Gather<'_> {
         sums.into_iter().find(|id| self.reduces(*id, Reducer::Sum, rows, key, condition, whole) == Some(true))
     }
 
+    /// The indices at which rows are read.
+    fn row_places(&mut self, rows: &[Option<usize>], at: &[ExprId]) -> Vec<ExprId> {
+        let origin = self.exprs.int(0);
+        rows.iter().map(|k| k.map_or(origin, |k| at[k])).collect()
+    }
+
     /// A read of a node at all its indices.
     fn whole(&mut self, node: NodeIndex, at: &[ExprId]) -> ExprId {
         let port = self.port(Value { node, result: 0 });
@@ -473,7 +501,7 @@ impl Gather<'_> {
         &mut self,
         node: NodeIndex,
         (exponentials, sum): (NodeIndex, NodeIndex),
-        at: &[ExprId],
+        (at, rows): (&[ExprId], &[ExprId]),
         condition: Option<ExprId>,
     ) -> Option<Quotient> {
         let graph = self.graph;
@@ -483,9 +511,11 @@ impl Gather<'_> {
         let whole = self.whole(exponentials, at);
         let Expr::Binary(BinaryOp::Div, above, below) = *self.exprs.get(value) else { return None };
         let summed = self.rows_of(below, sum)?;
-        let Op::Index(reduction) = &graph.node(sum).op else { return None };
-        let rows = (0..at.len()).filter(|k| summed.contains(k)).count();
-        let fits = above == whole && index.iterate.len() == at.len() && rows == reduction.iterate.len();
+        let by_row: Vec<ExprId> = self.row_places(&summed, at);
+        if by_row != rows {
+            return None;
+        }
+        let fits = above == whole && index.iterate.len() == at.len();
         match masked {
             _ if !fits => None,
             None => Some(Quotient::Plain),
@@ -495,9 +525,10 @@ impl Gather<'_> {
     }
 }
 
-/// The axis that is no row: the last of them where several have one point.
-fn key_axis(axes: &[Axis], rows: &[usize]) -> Option<usize> {
-    let others: Vec<usize> = (0..axes.len()).filter(|k| !rows.contains(k)).collect();
+/// The only axis of more than one point that is no row.
+fn key_axis(axes: &[Axis], rows: &[Option<usize>]) -> Option<usize> {
+    let other = |k: &usize| !axes[*k].extent.is(1) && !rows.contains(&Some(*k));
+    let others: Vec<usize> = (0..axes.len()).filter(other).collect();
     match others[..] {
         [keys] => Some(keys),
         _ => None,
@@ -506,7 +537,9 @@ fn key_axis(axes: &[Axis], rows: &[usize]) -> Option<usize> {
 
 fn pointwise_of(graph: &Graph, node: NodeIndex) -> Option<&Index> {
     match &graph.node(node).op {
-        Op::Index(index) if index.reduce.is_none() && is_plain(graph, Value { node, result: 0 }, &index.iterate) => {
+        Op::Index(index)
+            if index.reduce.is_none() && is_plain(graph, Value { node, result: 0 }, &index.iterate) =>
+        {
             Some(index)
         }
         _ => None,
@@ -516,7 +549,8 @@ fn pointwise_of(graph: &Graph, node: NodeIndex) -> Option<&Index> {
 /// Whether a value's axes are its node's.
 fn is_plain(graph: &Graph, value: Value, iterate: &[Axis]) -> bool {
     let ty = graph.ty(value);
-    ty.dtype == DType::F32 && ty.shape.len() == iterate.len()
+    ty.dtype == DType::F32
+        && ty.shape.len() == iterate.len()
         && ty.shape.iter().zip(iterate).all(|(extent, axis)| *extent == axis.extent)
 }
 
@@ -544,31 +578,24 @@ fn maximum_of(graph: &Graph, node: NodeIndex) -> Option<NodeIndex> {
     graph.operands(node).iter().map(|v| v.node).find(is_maximum)
 }
 
-fn lone_index(exprs: &Exprs, id: ExprId) -> Option<u32> {
-    match exprs.get(id) {
-        Expr::Index(k) => Some(*k),
-        _ => None,
-    }
-}
-
-fn is_real(exprs: &Exprs, id: ExprId, value: f64) -> bool {
-    matches!(exprs.get(id), Expr::Const(Literal::Real(bits)) if *bits == value.to_bits())
+fn is_zero(exprs: &Exprs, id: ExprId) -> bool {
+    matches!(exprs.get(id), Expr::Const(Literal::Real(bits)) if *bits == 0f64.to_bits())
 }
 
 /// The operand of the scores that holds the queries, if keys and rows are apart and one axis is
 /// contracted.
-fn sides_fit(product: &MatMul, axes: &[usize], keys: usize, key_role: Role) -> Option<usize> {
+fn sides_fit(product: &MatMul, axes: &[Option<usize>], keys: usize, key_role: Role) -> Option<usize> {
     let row_role = match key_role {
         Role::M => Role::N,
         Role::N => Role::M,
         Role::Batch => return None,
     };
-    let apart = axes.iter().enumerate().all(|(k, axis)| {
-        product.iterate[k].extent.is(1) || *axis == keys || product.roles[k] == row_role
-    });
+    let apart = axes
+        .iter()
+        .zip(&product.roles)
+        .all(|(axis, role)| axis.is_none_or(|axis| axis == keys) || *role == row_role);
     let contracted = product.contract.iter().filter(|axis| !axis.extent.is(1)).count();
-    let distinct: BTreeSet<usize> = axes.iter().copied().collect();
-    (apart && contracted <= 1 && distinct.len() == axes.len()).then_some(usize::from(row_role == Role::N))
+    (apart && contracted <= 1).then_some(usize::from(row_role == Role::N))
 }
 
 /// Which axis of the pairs each axis of the weighted sum is, if it reads the probabilities whole,

@@ -204,7 +204,14 @@ fn common_rows(
                 let ranges = Ranges { indices: index.extents(), vars: vars.clone() };
                 rows_by_index(graph, *reader, value, rows, &ranges)?
             }
-            Op::MatMul(product) => rows_by_stride(graph, *reader, product, value, rows)?,
+            Op::MatMul(product) if graph.operands(*reader)[..2].contains(&value) => {
+                rows_by_stride(graph, *reader, product, value, rows)?
+            }
+            // What follows the product reads by index, as of a quotient by the sum of a row.
+            Op::MatMul(product) => {
+                let indices = product.iterate.iter().map(|axis| axis.extent.clone()).collect();
+                rows_by_index(graph, *reader, value, rows, &Ranges { indices, vars: vars.clone() })?
+            }
             _ => return None,
         };
         if agreed.as_ref().is_some_and(|known| *known != found) {
@@ -243,9 +250,12 @@ fn rows_by_stride(
     };
     let iterate = iterate_of(&graph.node(value.node).op)?;
     let stride = |k: usize| Dim::product(iterate[k + 1..].iter().map(|a| &a.extent)).ok();
+    // Axes of one point are neither rows nor in their way.
+    let leading: Vec<usize> =
+        (0..iterate.len()).filter(|k| !iterate[*k].extent.is(1)).take(rows.len()).collect();
     let mut found = Vec::with_capacity(rows.len());
     for row in rows {
-        let at = (0..rows.len().min(iterate.len())).find(|k| {
+        let at = leading.iter().copied().find(|k| {
             stride(*k).as_ref() == Some(&view.iterate[*row])
                 && iterate[*k].extent == product.iterate[*row].extent
         })?;
@@ -255,18 +265,23 @@ fn rows_by_stride(
     (distinct.len() == rows.len() && view.offset.is(0) && view.vars.is_empty()).then_some(found)
 }
 
-/// The affine points at which an index op reads a value; all its reads must agree.
+/// The affine points at which an index op, or what follows a product, reads a value; all its reads
+/// must agree.
 fn points_at(graph: &Graph, reader: NodeIndex, value: Value, ranges: &Ranges) -> Option<Vec<Affine>> {
-    let Op::Index(index) = &graph.node(reader).op else { return None };
+    let exprs = match &graph.node(reader).op {
+        Op::Index(index) => &index.exprs,
+        Op::MatMul(product) => &product.epilogue.as_ref()?.exprs,
+        _ => return None,
+    };
     let operands = graph.operands(reader);
     let iterate = iterate_of(&graph.node(value.node).op)?;
     let mut agreed: Option<Vec<Affine>> = None;
-    for (_, expr, _) in index.exprs.iter() {
+    for (_, expr, _) in exprs.iter() {
         let Expr::Read(read) = expr else { continue };
         if operands[read.port as usize] != value {
             continue;
         }
-        let points = points_of(iterate, &index.exprs, read, &graph.ty(value).shape, ranges)?;
+        let points = points_of(iterate, exprs, read, &graph.ty(value).shape, ranges)?;
         if agreed.as_ref().is_some_and(|known| *known != points) {
             return None;
         }

@@ -2,7 +2,8 @@
 //!
 //! Heads that lie behind each other are read as `o[b, k // 64, t, k % 64]`. Over two axes in place of
 //! `k` the read is `o[b, h, t, d]`, affine like any other, so that sums over it are matrix products and
-//! loops need no division. The result's points keep their order.
+//! loops need no division. The result's points keep their order. What conditions look up, such as
+//! which blocks of pairs take part, is no part of a product, and its axes stay.
 
 use super::Changed;
 use super::simplify::simplify_index;
@@ -37,10 +38,11 @@ pub fn split_axes(program: &mut Program) -> Changed {
 fn digits(index: &Index) -> Option<(usize, Dim, Dim)> {
     let (exprs, extents) = (&index.exprs, index.extents());
     let live = exprs.reachable(&index.roots());
-    let reads = exprs.iter().filter(|(id, ..)| live[id.0 as usize]).filter_map(|(_, expr, _)| match expr {
-        Expr::Read(read) => Some(read.index.as_slice()),
-        _ => None,
-    });
+    let reads =
+        exprs.iter().filter(|(id, ..)| live[id.0 as usize]).filter_map(|(_, expr, dtype)| match expr {
+            Expr::Read(read) if dtype.is_float() => Some(read.index.as_slice()),
+            _ => None,
+        });
     let indices: Vec<ExprId> = reads.flatten().copied().collect();
     let used = exprs.reachable(&indices);
     exprs.iter().filter(|(id, ..)| used[id.0 as usize]).find_map(|(_, expr, _)| {

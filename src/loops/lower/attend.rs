@@ -89,19 +89,15 @@ impl FuncCx<'_> {
             unreachable!("invariant: both are products")
         };
         let operands = |id| graph.operands(id);
-        let work = Work {
-            graph,
-            node: attend.weighted,
-            operands: Vec::new(),
-            dests: vec![dest],
-        };
+        let work = Work { graph, node: attend.weighted, operands: Vec::new(), dests: vec![dest] };
         let dest = self.dest(&work, 0)?;
         let of = |id: Value| values[&id].clone();
         let (score_ports, result_ports) = (operands(attend.scores), operands(attend.weighted));
         let (query, key) = (of(score_ports[attend.query_port]), of(score_ports[1 - attend.query_port]));
         let value = of(result_ports[attend.value_port]);
-        let ports = attend.operands.iter().enumerate().map(|(k, v)| if k == 0 { query.clone() } else { of(*v) });
-        let ports = ports.collect();
+        // What lies between the products has no place, and nothing reads it.
+        let port = |v: &Value| values.get(v).unwrap_or(&query).clone();
+        let ports: Vec<Place> = attend.operands.iter().map(port).collect();
         let (query_view, key_view) = match attend.query_port {
             0 => (&product.lhs, &product.rhs),
             _ => (&product.rhs, &product.lhs),
@@ -214,7 +210,7 @@ impl Emission<'_> {
         let wide = (0..attend.result_axes.len())
             .find(|k| attend.result_axes[*k].is_none() && !self.weighted.iterate[*k].extent.is(1));
         let contracted = self.weighted.contract.iter().position(|axis| !axis.extent.is(1)).unwrap_or(0);
-        let at_score = |axis: usize| attend.score_axes.iter().position(|k| *k == axis);
+        let at_score = |axis: usize| attend.score_axes.iter().position(|k| *k == Some(axis));
         let step = |strides: &[Dim], at: Option<usize>| at.map_or(Dim::ZERO, |k| strides[k].clone());
         let mut strided = |operand: &Operand, along: Dim, across: Dim, by: &[(usize, Dim)]| {
             let mut at = operand.at;
@@ -244,11 +240,11 @@ impl Emission<'_> {
         let (high, across) = (Dim::from(queries.size), Dim::from(keys.size));
         let rows = Rows {
             scores: cx.buffer_of("scores", &[high.clone(), across])?,
-            most: cx.buffer_of("most", &[high.clone()])?,
-            sum: cx.buffer_of("sum", &[high.clone()])?,
-            scale: cx.buffer_of("scale", &[high.clone()])?,
+            most: cx.buffer_of("most", std::slice::from_ref(&high))?,
+            sum: cx.buffer_of("sum", std::slice::from_ref(&high))?,
+            scale: cx.buffer_of("scale", std::slice::from_ref(&high))?,
             seen: match masked {
-                true => Some(cx.buffer_of("seen", &[high.clone()])?),
+                true => Some(cx.buffer_of("seen", std::slice::from_ref(&high))?),
                 false => None,
             },
             weighted: cx.buffer_of("weighted", &[high.clone(), width.clone()])?,
@@ -317,9 +313,9 @@ impl Emission<'_> {
             if let Some(place) = &self.sums {
                 // One element per row, rows in the order of their axes.
                 let mut at = place.offset;
-                let own = attend_rows(attend);
-                for (axis, stride) in own.iter().zip(&place.strides) {
-                    let value = if *axis == attend.queries { query } else { tiles.index[*axis] };
+                for (axis, stride) in attend.row_axes.iter().zip(&place.strides) {
+                    let Some(axis) = *axis else { continue };
+                    let value = if axis == attend.queries { query } else { tiles.index[axis] };
                     let stride = cx.dim(stride);
                     at = cx.place_at(value, stride, at);
                 }
@@ -384,11 +380,6 @@ impl Emission<'_> {
         }
         Ok(())
     }
-}
-
-/// The axes of rows, in order.
-fn attend_rows(attend: &Attend) -> Vec<usize> {
-    (0..attend.axes.len()).filter(|k| *k != attend.keys).collect()
 }
 
 impl FuncCx<'_> {
@@ -475,9 +466,14 @@ impl Tiles<'_> {
         let coarse = self.keys.coarse(cx);
         cx.for_each("group", coarse.count, LoopKind::Serial, out, |cx, group, out| {
             let truth = classes.classify(
-                cx, &env, condition,
-                (&self.queries, tile), (&coarse, group), &self.keys,
-                (before, once, out), false,
+                cx,
+                &env,
+                condition,
+                (&self.queries, tile),
+                (&coarse, group),
+                &self.keys,
+                (before, once, out),
+                false,
             )?;
             let may = wanted(cx, truth.may);
             let (first, left) = coarse.inner(cx, group, &self.keys);
@@ -485,9 +481,14 @@ impl Tiles<'_> {
             cx.for_each("block", left, LoopKind::Serial, &mut inside, |cx, block, out| {
                 let block = cx.add(first, block);
                 let truth = classes.classify(
-                    cx, &env, condition,
-                    (&self.queries, tile), (&self.keys, block), &self.keys,
-                    (before, once, out), true,
+                    cx,
+                    &env,
+                    condition,
+                    (&self.queries, tile),
+                    (&self.keys, block),
+                    &self.keys,
+                    (before, once, out),
+                    true,
                 )?;
                 let may = wanted(cx, truth.may);
                 let mut body = Vec::new();

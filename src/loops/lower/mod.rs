@@ -229,7 +229,8 @@ impl<'p> FuncCx<'p> {
             if let Some(attend) = attend.filter(|attend| attend.core.contains(&id)) {
                 if id == attend.weighted {
                     let value = Value { node: id, result: 0 };
-                    let mut place = self.attend(graph, attend, &mut values, wanted.get(&value).cloned(), out)?;
+                    let mut place =
+                        self.attend(graph, attend, &mut values, wanted.get(&value).cloned(), out)?;
                     place.name = node.name.clone().or(place.name);
                     values.insert(value, place);
                 }

@@ -228,9 +228,7 @@ impl Walk<'_, '_> {
             return Ok(self.unknown(cx, id));
         }
         self.visits -= 1;
-        let is = |id: ExprId, value: bool| {
-            matches!(self.env.exprs.get(id), Expr::Const(Literal::Bool(known)) if *known == value)
-        };
+        let is = |id: ExprId, value: bool| matches!(self.env.exprs.get(id), Expr::Const(Literal::Bool(known)) if *known == value);
         match *self.env.exprs.get(id) {
             Expr::Const(Literal::Bool(value)) => {
                 let (value, never) = (cx.bool(value), cx.bool(false));
@@ -547,7 +545,9 @@ impl Walk<'_, '_> {
         let exact = |value, bits| Some(Span { low: value, high: value, bits, ok: always });
         let [of_query, of_key, reads] = self.classes.depends[id.0 as usize];
         let span = match *self.env.exprs.get(id) {
-            Expr::Const(Literal::Int(value)) => exact(cx.int(value), 64 - value.unsigned_abs().leading_zeros()),
+            Expr::Const(Literal::Int(value)) => {
+                exact(cx.int(value), 64 - value.unsigned_abs().leading_zeros())
+            }
             Expr::Index(k) if k as usize == self.classes.queries => {
                 Some(Span { low: self.query.0, high: self.query.1, bits: LEAF_BITS, ok: always })
             }
@@ -615,12 +615,7 @@ fn start(cx: &mut FuncCx<'_>, dtype: DType, out: &mut Vec<Stmt>) -> [Local; 2] {
 }
 
 /// Adds values to a least and a greatest one.
-fn fold(
-    locals: &[Local; 2],
-    dtype: DType,
-    values: [ScalarId; 2],
-    out: &mut Vec<Stmt>,
-) {
+fn fold(locals: &[Local; 2], dtype: DType, values: [ScalarId; 2], out: &mut Vec<Stmt>) {
     let ops = match dtype {
         DType::Bool => [BinaryOp::And, BinaryOp::Or],
         _ => [BinaryOp::Min, BinaryOp::Max],
@@ -651,10 +646,7 @@ fn compare(cx: &mut FuncCx<'_>, op: BinaryOp, a: Span, b: Span) -> Truth {
         _ => {
             let meet = [cx.binary(BinaryOp::Le, a.low, b.high), cx.binary(BinaryOp::Le, b.low, a.high)];
             let meet = cx.and(meet[0], meet[1]);
-            let ends = [
-                cx.binary(BinaryOp::Eq, a.low, b.high),
-                cx.binary(BinaryOp::Eq, a.high, b.low),
-            ];
+            let ends = [cx.binary(BinaryOp::Eq, a.low, b.high), cx.binary(BinaryOp::Eq, a.high, b.low)];
             let same = cx.and(ends[0], ends[1]);
             match op {
                 BinaryOp::Eq => (meet, same),

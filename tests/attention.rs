@@ -1,0 +1,371 @@
+//! Attention by tiles against the definition: random patterns, masks and scores, at lengths round
+//! the tiles, with all kernels of this processor; and that its memory grows with the length only.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use mdlc::codegen::target::Kernels;
+use mdlc::driver::{Compiler, Unit};
+use mdlc::graph::dims::bind_dims;
+use mdlc::graph::eval::{Mode, evaluate};
+use mdlc::graph::ir::{Op, RegionKind};
+use mdlc::loops::buffers;
+use mdlc::runtime::{Compiled, Weights};
+use mdlc::tensor::{Data, Tensor};
+use std::fmt::Write;
+use std::path::Path;
+
+/// SplitMix64 (Steele, Lea and Flood 2014): small, seeded, the same everywhere.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        (self.next() % n as u64) as usize
+    }
+
+    fn pick<'a>(&mut self, of: &[&'a str]) -> &'a str {
+        of[self.below(of.len())]
+    }
+
+    fn real(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+}
+
+/// Conditions on a query and a key, over the inputs of [`program`].
+const PATTERNS: [&str; 24] = [
+    "j <= i",
+    "j < i",
+    "abs(i - j) <= 3",
+    "abs(i - j) <= 70",
+    "abs(i - j) < 1",
+    "i - j <= 40 and j - i <= 9",
+    "(i - j) % 3 == 0",
+    "j % 50 == 7",
+    "(i - j) % (h + 2) == 0",
+    "i // 8 == j // 8",
+    "i // 64 == j // 128",
+    "j % 16 >= 13",
+    "keep[b, j]",
+    "asks[b, i]",
+    "shared[i, j]",
+    "part[b, i] == seg[b, j]",
+    "seg[b, j] < 2",
+    "abs(i - j) <= far[h]",
+    "abs(i - j) <= 6 * far[h]",
+    "blocks[h, i // 32, j // 32]",
+    "count[h, i // 32, j // 32] > 1",
+    "weight[b, j] > 0",
+    "max(i, j) < 90",
+    "h == 0",
+];
+
+/// A random condition.
+fn pattern(random: &mut Random, depth: usize) -> String {
+    if depth == 0 || random.below(5) == 0 {
+        return format!("({})", random.pick(&PATTERNS));
+    }
+    let (a, b) = (pattern(random, depth - 1), pattern(random, depth - 1));
+    match random.below(5) {
+        0 | 1 => format!("({a} and {b})"),
+        2 | 3 => format!("({a} or {b})"),
+        _ => format!("(not {a})"),
+    }
+}
+
+const SCORES: [&str; 6] = [
+    "s[b, h, i, j] / 2",
+    "s[b, h, i, j]",
+    "s[b, h, i, j] / 2 + bias[b, h, i, j]",
+    "s[b, h, i, j] - 0.1 * f32(abs(i - j))",
+    "tanh(s[b, h, i, j]) * 3",
+    "s[b, h, i, j] + (if keep[b, j] { 0.0 } else { -10000.0 })",
+];
+
+/// A module that attends where a condition holds.
+fn program(condition: Option<&str>, score: &str) -> String {
+    let filter = condition.map_or(String::new(), |c| format!(" where {c}"));
+    let mut text = String::new();
+    let inputs = "q: [B, H, T, 4], k: [B, H, S, 4], v: [B, H, S, 5], keep: bool[B, S], asks: bool[B, T], \
+                  seg: i64[B, S], part: i64[B, T], shared: bool[T, S], far: i64[H], blocks: bool[H, N, N], \
+                  count: i64[H, N, N], weight: [B, S], bias: [B, H, T, S]";
+    writeln!(text, "module M() {{\n    forward({inputs}) -> [B, H, T, 5] {{").unwrap();
+    writeln!(text, "        let s[b, h, i, j] = sum[d] q[b, h, i, d] * k[b, h, j, d]").unwrap();
+    writeln!(text, "        let a[b, h, i, j] = softmax[j{filter}] ({score})").unwrap();
+    writeln!(text, "        let y[b, h, i, c] = sum[j] a[b, h, i, j] * v[b, h, j, c]").unwrap();
+    writeln!(text, "        y\n    }}\n}}").unwrap();
+    text
+}
+
+fn elaborate(text: &str) -> Unit {
+    Compiler::new()
+        .elaborate_source("attention.mdl", text, Path::new("."))
+        .unwrap_or_else(|error| panic!("{text}\n{error}"))
+}
+
+/// Whether a region of the program goes by tiles.
+fn is_tiled(unit: &Unit) -> bool {
+    unit.program
+        .functions
+        .iter()
+        .flat_map(|f| f.graph.dag.node_weights())
+        .any(|node| matches!(&node.op, Op::Region(region) if region.kind == RegionKind::TiledAttention))
+}
+
+fn reals(random: &mut Random, shape: &[usize]) -> Tensor {
+    let data = (0..shape.iter().product()).map(|_| random.real()).collect();
+    Tensor::new(shape.to_vec(), Data::F32(data)).unwrap()
+}
+
+fn truths(random: &mut Random, shape: &[usize], percent: usize) -> Tensor {
+    let data = (0..shape.iter().product()).map(|_| random.below(100) < percent).collect();
+    Tensor::new(shape.to_vec(), Data::Bool(data)).unwrap()
+}
+
+fn ints(random: &mut Random, shape: &[usize], most: usize) -> Tensor {
+    let data = (0..shape.iter().product()).map(|_| random.below(most) as i64).collect();
+    Tensor::new(shape.to_vec(), Data::I64(data)).unwrap()
+}
+
+/// Positions in runs of one value, as of documents behind each other.
+fn runs(random: &mut Random, shape: &[usize]) -> Tensor {
+    let mut value = 0;
+    let mut next = || {
+        value += i64::from(random.below(60) == 0);
+        value
+    };
+    let data = (0..shape.iter().product()).map(|_| next()).collect();
+    Tensor::new(shape.to_vec(), Data::I64(data)).unwrap()
+}
+
+/// The inputs of a program, by name.
+fn inputs(random: &mut Random, t: usize, s: usize) -> Vec<(&'static str, Tensor)> {
+    let (b, h) = (1 + random.below(2), 2);
+    let n = t.max(s).max(1).div_ceil(32);
+    let percent = [0, 3, 50, 97, 100][random.below(5)];
+    vec![
+        ("q", reals(random, &[b, h, t, 4])),
+        ("k", reals(random, &[b, h, s, 4])),
+        ("v", reals(random, &[b, h, s, 5])),
+        ("keep", truths(random, &[b, s], percent)),
+        ("asks", truths(random, &[b, t], 70)),
+        ("seg", runs(random, &[b, s])),
+        ("part", runs(random, &[b, t])),
+        ("shared", truths(random, &[t, s], percent)),
+        ("far", ints(random, &[h], 30)),
+        ("blocks", truths(random, &[h, n, n], 40)),
+        ("count", ints(random, &[h, n, n], 3)),
+        ("weight", reals(random, &[b, s])),
+        ("bias", reals(random, &[b, h, t, s])),
+    ]
+}
+
+/// The inputs that a program takes, in its order.
+fn taken(unit: &Unit, given: &[(&'static str, Tensor)]) -> Vec<(&'static str, Tensor)> {
+    let find = |name: &str| given.iter().find(|(n, _)| *n == name).unwrap().clone();
+    unit.program.signature.inputs.iter().map(|port| find(&port.name)).collect()
+}
+
+fn reference(unit: &Unit, inputs: &[(&'static str, Tensor)]) -> Tensor {
+    let tensors: Vec<Tensor> = inputs.iter().map(|(_, t)| t.clone()).collect();
+    let shapes: Vec<&[usize]> = tensors.iter().map(Tensor::shape).collect();
+    let dims = bind_dims(&unit.program.signature, &unit.program.checks, &shapes).unwrap();
+    evaluate(&unit.program, &tensors, &Vec::<Tensor>::new(), &dims, Mode::Declared).unwrap().remove(0)
+}
+
+/// The program by each kind of kernels that this processor has.
+fn compiled(unit: &mut Unit) -> Vec<Compiled> {
+    unit.optimise(None).unwrap();
+    let loops = unit.lower().unwrap();
+    let all = mdlc::codegen::vector::Isa::ALL.into_iter().map(Kernels::Of);
+    std::iter::once(Kernels::None)
+        .chain(all)
+        .filter(|kernels| kernels.isa().is_ok())
+        .map(|kernels| Compiled::with(loops.clone(), kernels, None).unwrap())
+        .collect()
+}
+
+fn call(compiled: &Compiled, inputs: &[(&'static str, Tensor)]) -> Tensor {
+    let model = compiled.bind(&Weights::from_tensors(Vec::new())).unwrap();
+    let outputs = model.call(inputs.iter().map(|(n, t)| (*n, t.view()))).unwrap();
+    outputs.into_tensors().into_values().next().unwrap()
+}
+
+fn assert_close(expected: &Tensor, found: &Tensor, context: &str) {
+    assert_eq!(expected.shape(), found.shape(), "{context}");
+    let (Data::F32(e), Data::F32(f)) = (expected.data(), found.data()) else { panic!("not f32") };
+    for (at, (e, f)) in e.iter().zip(f).enumerate() {
+        let same = e == f || (e.is_nan() && f.is_nan()) || (e - f).abs() <= 1e-4 * (1.0 + e.abs());
+        assert!(same, "element {at}: {f}, expected {e}\n{context}");
+    }
+}
+
+/// Lengths of queries and keys: none, one, and round the tiles of both.
+const LENGTHS: [(usize, usize); 10] =
+    [(0, 5), (5, 0), (1, 1), (3, 200), (63, 64), (64, 128), (65, 129), (130, 130), (200, 70), (300, 300)];
+
+#[test]
+fn random_patterns_agree_with_the_definition() {
+    let count: u64 = std::env::var("MDLC_PROGRAMS").ok().and_then(|n| n.parse().ok()).unwrap_or(60);
+    for seed in 0..count {
+        let mut random = Random(seed);
+        let condition = (seed % 8 != 7).then(|| pattern(&mut random, (seed % 4) as usize));
+        let text = program(condition.as_deref(), random.pick(&SCORES));
+        let mut unit = elaborate(&text);
+        let cases: Vec<_> = (0..3)
+            .map(|k| {
+                let (t, s) = LENGTHS[(seed as usize * 3 + k) % LENGTHS.len()];
+                taken(&unit, &inputs(&mut random, t, s))
+            })
+            .collect();
+        let expected: Vec<Tensor> = cases.iter().map(|inputs| reference(&unit, inputs)).collect();
+        let all = compiled(&mut unit);
+        assert!(is_tiled(&unit), "not by tiles:\n{text}");
+        for (inputs, expected) in cases.iter().zip(&expected) {
+            for (which, compiled) in all.iter().enumerate() {
+                let context = format!("seed {seed}, back end {which}, {:?}\n{text}", inputs[0].1.shape());
+                assert_close(expected, &call(compiled, inputs), &context);
+            }
+        }
+    }
+}
+
+/// A module of one head over given definitions, which end in `y`.
+fn module(inputs: &str, body: &str) -> String {
+    format!("module M() {{\n    forward({inputs}) -> [B, H, T, 5] {{\n{body}\n        y\n    }}\n}}\n")
+}
+
+const PLAIN: &str = "q: [B, H, T, 4], k: [B, H, S, 4], v: [B, H, S, 5], keep: bool[B, S], bias: [B, H, T, S]";
+const SCORED: &str = "let s[b, h, i, j] = sum[d] q[b, h, i, d] * k[b, h, j, d]\n";
+
+/// Compares all back ends with the definition at some lengths.
+fn agrees(text: &str, wanted: bool, cases: &[Vec<(&'static str, Tensor)>]) {
+    let mut unit = elaborate(text);
+    let cases: Vec<_> = cases.iter().map(|given| taken(&unit, given)).collect();
+    let expected: Vec<Tensor> = cases.iter().map(|inputs| reference(&unit, inputs)).collect();
+    let all = compiled(&mut unit);
+    assert_eq!(is_tiled(&unit), wanted, "{text}");
+    for (inputs, expected) in cases.iter().zip(&expected) {
+        for (which, compiled) in all.iter().enumerate() {
+            assert_close(expected, &call(compiled, inputs), &format!("back end {which}\n{text}"));
+        }
+    }
+}
+
+fn usual(seed: u64) -> Vec<Vec<(&'static str, Tensor)>> {
+    let mut random = Random(seed);
+    [(0, 3), (4, 0), (70, 140)].map(|(t, s)| inputs(&mut random, t, s)).into()
+}
+
+#[test]
+fn other_ways_to_write_it_go_by_tiles_too() {
+    let ways = [
+        // The quotient behind the sum.
+        "let m[b, h, i] = max[j] s[b, h, i, j]
+         let e[b, h, i, j] = exp(s[b, h, i, j] - m[b, h, i])
+         let l[b, h, i] = sum[j] e[b, h, i, j]
+         let y[b, h, i, c] = (sum[j] e[b, h, i, j] * v[b, h, j, c]) / l[b, h, i]",
+        // Values first, and a function of the result.
+        "let a[b, h, i, j] = softmax[j where keep[b, j]] s[b, h, i, j]
+         let y[b, h, i, c] = tanh(sum[j] v[b, h, j, c] * a[b, h, i, j])",
+        // A mask that is added.
+        "let z[b, h, i, j] = s[b, h, i, j] / 2 + (if keep[b, j] { 0.0 } else { -inf })
+         let a[b, h, i, j] = softmax[j] z[b, h, i, j]
+         let y[b, h, i, c] = sum[j] a[b, h, i, j] * v[b, h, j, c]",
+        // Queries of one sequence, values of the other way round.
+        "let z[b, h, j, i] = sum[d] k[b, h, j, d] * q[b, h, i, d]
+         let a[b, h, i, j] = softmax[j where j <= i] z[b, h, j, i]
+         let y[b, h, i, c] = sum[j] a[b, h, i, j] * v[b, h, j, c]",
+    ];
+    for (seed, way) in ways.into_iter().enumerate() {
+        agrees(&module(PLAIN, &format!("{SCORED}{way}")), true, &usual(seed as u64));
+    }
+}
+
+#[test]
+fn near_misses_keep_all_their_scores() {
+    let misses = [
+        // The probabilities are used twice.
+        "let a[b, h, i, j] = softmax[j] s[b, h, i, j]
+         let t[b, h, i] = max[j] a[b, h, i, j]
+         let y[b, h, i, c] = (sum[j] a[b, h, i, j] * v[b, h, j, c]) + t[b, h, i]",
+        // The sum leaves out what the maximum takes.
+        "let m[b, h, i] = max[j] s[b, h, i, j]
+         let e[b, h, i, j] = exp(s[b, h, i, j] - m[b, h, i])
+         let l[b, h, i] = sum[j where keep[b, j]] e[b, h, i, j]
+         let y[b, h, i, c] = sum[j] (e[b, h, i, j] / l[b, h, i]) * v[b, h, j, c]",
+        // The probabilities are changed before they weigh.
+        "let a[b, h, i, j] = softmax[j] s[b, h, i, j]
+         let y[b, h, i, c] = sum[j] (a[b, h, i, j] * a[b, h, i, j]) * v[b, h, j, c]",
+        // A base that is not e.
+        "let m[b, h, i] = max[j] s[b, h, i, j]
+         let e[b, h, i, j] = exp2(s[b, h, i, j] - m[b, h, i])
+         let l[b, h, i] = sum[j] e[b, h, i, j]
+         let y[b, h, i, c] = sum[j] (e[b, h, i, j] / l[b, h, i]) * v[b, h, j, c]",
+        // Another maximum than that of the row.
+        "let m[b, h, i] = max[j where keep[b, j]] s[b, h, i, j]
+         let e[b, h, i, j] = exp(s[b, h, i, j] - m[b, h, i])
+         let l[b, h, i] = sum[j] e[b, h, i, j]
+         let y[b, h, i, c] = sum[j] (e[b, h, i, j] / l[b, h, i]) * v[b, h, j, c]",
+        // Normalised over queries.
+        "let a[b, h, i, j] = softmax[i] s[b, h, i, j]
+         let y[b, h, i, c] = sum[j] a[b, h, i, j] * v[b, h, j, c]",
+    ];
+    for (seed, miss) in misses.into_iter().enumerate() {
+        agrees(&module(PLAIN, &format!("{SCORED}{miss}")), false, &usual(seed as u64)[2..]);
+    }
+}
+
+#[test]
+fn what_is_not_finite_spreads_as_defined() {
+    let body = "let a[b, h, i, j] = softmax[j where abs(i - j) <= 20 and keep[b, j]] (s[b, h, i, j] + bias[b, h, i, j])
+         let y[b, h, i, c] = sum[j] a[b, h, i, j] * v[b, h, j, c]";
+    let text = module(PLAIN, &format!("{SCORED}{body}"));
+    let (t, s) = (200, 300);
+    let cases = (0..10).map(|which| {
+        let mut random = Random(which);
+        let mut given = inputs(&mut random, t, s);
+        given[3].1 = truths(&mut random, &[given[0].1.shape()[0], s], 80);
+        let special = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY][which as usize % 3];
+        // In queries, keys, values, single scores; rows and tiles of scores.
+        let (name, many) = [("q", 2), ("k", 2), ("v", 2), ("bias", 9), ("bias", 20_000)][which as usize / 2];
+        let at = given.iter().position(|(n, _)| *n == name).unwrap();
+        let Data::F32(mut data) = given[at].1.data().clone() else { panic!("not f32") };
+        let shape = given[at].1.shape().to_vec();
+        for _ in 0..many {
+            let place = random.below(data.len());
+            data[place] = special;
+        }
+        if which == 9 {
+            data.fill(f32::NEG_INFINITY);
+        }
+        given[at].1 = Tensor::new(shape, Data::F32(data)).unwrap();
+        given
+    });
+    agrees(&text, true, &cases.collect::<Vec<_>>());
+}
+
+#[test]
+fn memory_grows_with_the_length() {
+    let windowed = "softmax[j where abs(i - j) <= 9 and keep[b, j]] (s[b, h, i, j] / 2)";
+    let body =
+        format!("let a[b, h, i, j] = {windowed}\n let y[b, h, i, c] = sum[j] a[b, h, i, j] * v[b, h, j, c]");
+    let inputs = "q: [B, H, T, 4], k: [B, H, T, 4], v: [B, H, T, 5], keep: bool[B, T]";
+    let mut unit = elaborate(&module(inputs, &format!("{SCORED}{body}")));
+    unit.optimise(None).unwrap();
+    let loops = unit.lower().unwrap();
+    let plan = buffers::plan(&loops).unwrap();
+    let bytes = |length: i64| {
+        let size = |name: &str| if name == "T" { length } else { 1 };
+        plan.evaluate(&|symbol| Some(size(symbol.name()))).unwrap().entry_bytes
+    };
+    let (one, two) = (bytes(1 << 16), bytes(1 << 17));
+    assert!(two <= 2 * one, "{one} bytes, then {two}");
+    assert!(one < 64 * (1 << 16), "{one} bytes");
+}
