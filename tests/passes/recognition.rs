@@ -414,6 +414,40 @@ fn attention_by_hand_and_by_library_give_the_same_regions() {
         };
         regions(found.last()).iter().map(of).collect()
     };
-    assert_eq!(shapes(library), [(RegionKind::Attention, 2, 2)]);
+    assert_eq!(shapes(library), [(RegionKind::TiledAttention, 2, 2)]);
     assert_eq!(shapes(&hand), shapes(library));
+}
+
+#[test]
+fn attention_whose_scores_nobody_else_reads_goes_by_tiles() {
+    let sizes: &[&[(&str, i64)]] = &[&[("B", 2), ("H", 2), ("T", 5)], &[("B", 1), ("H", 2), ("T", 0)]];
+    let of = |result: &str, body: &str| {
+        let text = format!(
+            "use std.attend.{{attend, attention_weights, causal, window, padding}}
+            module M {{
+                forward(q: [B, H, T, 3], k: [B, H, T, 3], v: [B, H, T, 3], keep: bool[B, T]) -> {result} {{ {body} }}
+            }}"
+        );
+        trace(&text, sizes)
+    };
+    let tiled =
+        |program: &Program| regions(program).iter().filter(|r| r.kind == RegionKind::TiledAttention).count();
+    for mask in ["full", "causal", "window(2) and padding(keep)", "not (causal or window(1))"] {
+        let found = of("[B, H, T, 3]", &format!("attend(q, k, v, mask = {mask})"));
+        found.expect_change("tile-attention", tiled, 0, 1);
+    }
+    let both = of(
+        "([B, H, T, T], [B, H, T, 3])",
+        "let a = attention_weights(q, k, mask = causal)
+         let y[b, h, i, d] = sum[j] a[b, h, i, j] * v[b, h, j, d]
+         (a, y)",
+    );
+    both.expect_unchanged("tile-attention");
+    let scaled = of(
+        "[B, H, T, 3]",
+        "let a = attention_weights(q, k)
+         let y[b, h, i, d] = sum[j] (if keep[b, i] { a[b, h, i, j] } else { 0.5 }) * v[b, h, j, d]
+         y",
+    );
+    scaled.expect_unchanged("tile-attention");
 }
