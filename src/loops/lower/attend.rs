@@ -15,6 +15,7 @@
 //!   no tile is skipped.
 
 use super::expr::{Env, push_fail};
+use super::masks::Masks;
 use super::matmul::Operand;
 use super::place::Place;
 use super::tiles::{Axis as Tiled, Classes};
@@ -59,6 +60,14 @@ struct Strided {
     at: Pointer,
     along: ScalarId,
     across: ScalarId,
+}
+
+/// A tile of queries and one of keys: where both begin, and how many there are.
+pub(super) struct Tile {
+    pub query: ScalarId,
+    pub key: ScalarId,
+    pub rows: ScalarId,
+    pub columns: ScalarId,
 }
 
 /// What a tile of queries keeps.
@@ -252,6 +261,10 @@ impl Emission<'_> {
         };
         let tiles = Tiles { attend, ports, index, extents, queries, keys, q, k, v, depth, width, rows };
         let mut classes = Classes::new(attend);
+        let masks = match masked {
+            true => Some(Masks::new(cx, attend, &tiles.env(), (tiles.queries.size, tiles.keys.size))?),
+            false => None,
+        };
         let finite = match masked {
             true => Some(tiles.all_finite(cx, &mut body)?),
             false => None,
@@ -263,7 +276,8 @@ impl Emission<'_> {
             let mut walk = Vec::new();
             tiles.clear(cx, tile, &mut walk)?;
             let mut once = Vec::new();
-            tiles.walk_keys(cx, tile, (&mut classes, finite), (&mut before, &mut once), &mut walk)?;
+            let chosen = (&mut classes, masks.as_ref(), finite);
+            tiles.walk_keys(cx, tile, chosen, (&mut before, &mut once), &mut walk)?;
             self.finish(cx, &tiles, tile, values, dest, &mut walk)?;
             out.extend(once);
             out.extend(walk);
@@ -445,7 +459,7 @@ impl Tiles<'_> {
         &self,
         cx: &mut FuncCx<'_>,
         tile: ScalarId,
-        (classes, finite): (&mut Classes, Option<Local>),
+        (classes, masks, finite): (&mut Classes, Option<&Masks>, Option<Local>),
         (before, once): (&mut Vec<Stmt>, &mut Vec<Stmt>),
         out: &mut Vec<Stmt>,
     ) -> Lowered<()> {
@@ -462,7 +476,7 @@ impl Tiles<'_> {
             }
             None => may,
         };
-        let env = self.env(cx, tile, None);
+        let env = self.env();
         let coarse = self.keys.coarse(cx);
         cx.for_each("group", coarse.count, LoopKind::Serial, out, |cx, group, out| {
             let truth = classes.classify(
@@ -492,7 +506,7 @@ impl Tiles<'_> {
                 )?;
                 let may = wanted(cx, truth.may);
                 let mut body = Vec::new();
-                self.visit(cx, (tile, block), Some(truth.must), &mut body)?;
+                self.visit(cx, (tile, block), masks.map(|masks| (masks, truth.must)), &mut body)?;
                 cx.branch(may, body, Vec::new(), out);
                 Ok(())
             })?;
@@ -501,15 +515,9 @@ impl Tiles<'_> {
         })
     }
 
-    /// The expressions' environment; rows and columns of the tile are set by the caller.
-    fn env(&self, cx: &mut FuncCx<'_>, tile: ScalarId, at: Option<(ScalarId, ScalarId)>) -> Env<'_> {
-        let mut index = self.index.clone();
-        if let Some((row, column)) = at {
-            let first = self.queries.first(cx, tile);
-            index[self.attend.queries] = cx.add(first, row);
-            index[self.attend.keys] = column;
-        }
-        Env::new(&self.attend.exprs, index, self.extents.clone(), &self.ports)
+    /// The expressions' environment at the first pair.
+    fn env(&self) -> Env<'_> {
+        Env::new(&self.attend.exprs, self.index.clone(), self.extents.clone(), &self.ports)
     }
 
     /// One tile of keys: scores, exponentials, and both sums.
@@ -517,11 +525,16 @@ impl Tiles<'_> {
         &self,
         cx: &mut FuncCx<'_>,
         (tile, block): (ScalarId, ScalarId),
-        full: Option<ScalarId>,
+        masks: Option<(&Masks, ScalarId)>,
         out: &mut Vec<Stmt>,
     ) -> Lowered<()> {
-        let (rows, columns) = (self.queries.points(cx, tile), self.keys.points(cx, block));
-        let (query, key) = (self.queries.first(cx, tile), self.keys.first(cx, block));
+        let tile = Tile {
+            query: self.queries.first(cx, tile),
+            key: self.keys.first(cx, block),
+            rows: self.queries.points(cx, tile),
+            columns: self.keys.points(cx, block),
+        };
+        let Tile { query, key, rows, columns } = tile;
         let (zero, one) = (cx.int(0), cx.int(1));
         let pitch = cx.int(self.keys.size);
         let width = cx.dim(&self.width);
@@ -542,12 +555,13 @@ impl Tiles<'_> {
             epilogue: None,
         };
         out.push(Stmt::Kernel(Box::new(Kernel::Gemm(scores))));
-        let mut partial = Vec::new();
         let mut whole = Vec::new();
-        self.softmax(cx, (tile, key), (rows, columns), false, &mut whole)?;
-        match full {
-            Some(full) => {
-                self.softmax(cx, (tile, key), (rows, columns), true, &mut partial)?;
+        self.softmax(cx, &tile, None, &mut whole)?;
+        match masks {
+            Some((masks, full)) => {
+                let mut partial = Vec::new();
+                masks.fill(cx, self.attend, &self.env(), &tile, &mut partial)?;
+                self.softmax(cx, &tile, Some(masks), &mut partial)?;
                 cx.branch(full, whole, partial, out);
             }
             None => out.extend(whole),
@@ -580,20 +594,19 @@ impl Tiles<'_> {
     fn softmax(
         &self,
         cx: &mut FuncCx<'_>,
-        (tile, key): (ScalarId, ScalarId),
-        (rows, columns): (ScalarId, ScalarId),
-        masked: bool,
+        tile: &Tile,
+        masks: Option<&Masks>,
         out: &mut Vec<Stmt>,
     ) -> Lowered<()> {
         let attend = self.attend;
         let pitch = cx.int(self.keys.size);
-        cx.for_each("row", rows, LoopKind::Serial, out, |cx, row, out| {
+        cx.for_each("row", tile.rows, LoopKind::Serial, out, |cx, row, out| {
             let old = cx.load(self.rows.most, row);
             let old = cx.set("old", old, out);
             let old_value = cx.local(old);
             let most = cx.set("most", old_value, out);
-            let seen = match (self.rows.seen, masked) {
-                (Some(seen), true) => {
+            let seen = match (self.rows.seen, masks) {
+                (Some(seen), Some(_)) => {
                     let value = cx.load(seen, row);
                     Some((cx.set("seen", value, out), seen))
                 }
@@ -601,19 +614,23 @@ impl Tiles<'_> {
             };
             let mut fails = Vec::new();
             let mut inner = Vec::new();
-            cx.for_each("column", columns, LoopKind::Vector, &mut inner, |cx, column, out| {
+            cx.for_each("column", tile.columns, LoopKind::Vector, &mut inner, |cx, column, out| {
                 let index = cx.place_at(row, pitch, column);
-                let at = cx.add(key, column);
-                let mut env = self.env(cx, tile, Some((row, at)));
+                let mut env = self.env();
+                env.index[attend.queries] = cx.add(tile.query, row);
+                env.index[attend.keys] = cx.add(tile.key, column);
                 env.accumulator = Some(cx.load(self.rows.scores, index));
                 env.conditional = true;
-                let roots = match (masked, attend.condition) {
-                    (true, _) => vec![attend.masked_score, attend.taken],
-                    (false, Some(condition)) => {
-                        env.known.push((condition, true));
+                let roots = match masks {
+                    Some(masks) => {
+                        (env.exprs, env.ports) = (&masks.exprs, &masks.ports);
+                        masks.at(cx, &mut env, row, column);
+                        vec![masks.masked_score, masks.taken]
+                    }
+                    None => {
+                        env.known.extend(attend.condition.map(|condition| (condition, true)));
                         vec![attend.score]
                     }
-                    (false, None) => vec![attend.score],
                 };
                 let found = cx.eval(&env, &roots)?;
                 for fail in found.fails {
@@ -644,7 +661,7 @@ impl Tiles<'_> {
                 }
                 (None, None) => {}
             }
-            self.exponentials(cx, row, (old_value, most), (columns, pitch), out)
+            self.exponentials(cx, row, (old_value, most), (tile.columns, pitch), out)
         })
     }
 

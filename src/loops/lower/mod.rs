@@ -14,6 +14,7 @@ mod error;
 mod expr;
 mod index;
 mod levels;
+mod masks;
 mod matmul;
 mod nest;
 mod place;
