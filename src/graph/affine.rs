@@ -39,7 +39,8 @@ impl Affine {
         Affine { constant: value, terms: BTreeMap::new() }
     }
 
-    fn leaf(leaf: Leaf) -> Self {
+    /// One leaf.
+    pub fn leaf(leaf: Leaf) -> Self {
         Affine { constant: Dim::ZERO, terms: BTreeMap::from([(leaf, Dim::ONE)]) }
     }
 

@@ -6,12 +6,14 @@
 
 use super::Changed;
 use super::fuse::axis_groups;
+use super::simplify::simplify_index;
+use super::split_axes::split;
 use super::walk::{Vars, for_each_graph};
 use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::graph::affine::{Affine, Leaf, Ranges, affine, build, divide};
 use crate::graph::expr::{Expr, ExprId, Exprs, Read};
-use crate::graph::ir::{Axis, Epilogue, Graph, Index, MatMul, Op, Program, Role, Value, View};
+use crate::graph::ir::{Axis, Epilogue, Graph, Index, MatMul, Op, Program, Role, TensorType, Value, View};
 use crate::ops::scalar::BinaryOp;
 use petgraph::stable_graph::NodeIndex;
 
@@ -30,7 +32,8 @@ pub fn fuse_epilogues(program: &mut Program) -> Changed {
 }
 
 fn fuse_reader(graph: &mut Graph, id: NodeIndex, vars: &Vars) -> bool {
-    let Some((reader, product, operands)) = match_reader(graph, id, vars) else { return false };
+    let found = match_reader(graph, id, vars).or_else(|| match_split_reader(graph, id, vars));
+    let Some((reader, product, operands)) = found else { return false };
     let node = graph.node(reader).clone();
     let results = node.results;
     graph.set_operands(id, &operands);
@@ -64,6 +67,65 @@ fn match_reader(graph: &Graph, id: NodeIndex, vars: &Vars) -> Option<(NodeIndex,
     let (epilogue, all) = compose(graph, id, product, index, &operands, &points)?;
     // An operand of the epilogue must not wait for the product itself.
     Some((reader, MatMul { epilogue: Some(epilogue), ..refined }, all))
+}
+
+/// The same where the product has two axes for one of the reader's, which is split for it.
+fn match_split_reader(
+    graph: &mut Graph,
+    id: NodeIndex,
+    vars: &Vars,
+) -> Option<(NodeIndex, MatMul, Vec<Value>)> {
+    let [reader] = graph.users(id)[..] else { return None };
+    let (Op::MatMul(product), Op::Index(index)) = (&graph.node(id).op, &graph.node(reader).op) else {
+        return None;
+    };
+    let operands = graph.operands(reader);
+    let types: Vec<TensorType> = operands.iter().map(|value| graph.ty(*value).clone()).collect();
+    let shape = &graph.node(id).results[0].shape;
+    let mut split_index = index.clone();
+    let mut any = false;
+    while let Some((axis, outer, inner)) = merged_axis(product, shape, &split_index, &operands, id) {
+        split(&mut split_index, axis, outer, inner);
+        let ranges = Ranges { indices: split_index.extents(), vars: vars.clone() };
+        simplify_index(&mut split_index, &ranges, &types);
+        any = true;
+    }
+    if !any {
+        return None;
+    }
+    let before = std::mem::replace(&mut graph.dag[reader].op, Op::Index(split_index));
+    let found = match_reader(graph, id, vars);
+    if found.is_none() {
+        graph.dag[reader].op = before;
+    }
+    found
+}
+
+/// An axis of the reader that walks two axes of the product as one, and their extents.
+fn merged_axis(
+    product: &MatMul,
+    shape: &[Dim],
+    index: &Index,
+    operands: &[Value],
+    id: NodeIndex,
+) -> Option<(usize, Dim, Dim)> {
+    let groups = axis_groups(&product.iterate, shape)?;
+    index.exprs.iter().find_map(|(_, expr, _)| {
+        let Expr::Read(read) = expr else { return None };
+        if operands[read.port as usize].node != id {
+            return None;
+        }
+        groups.iter().zip(&read.index).find_map(|(group, at)| {
+            let real = |k: &usize| !product.iterate[*k].extent.is(1);
+            let [outer, inner] = group.clone().filter(real).collect::<Vec<_>>()[..] else { return None };
+            let Some(Leaf::Index(axis)) = affine(&index.exprs, *at)?.as_leaf() else { return None };
+            let extents = [outer, inner].map(|k| product.iterate[k].extent.clone());
+            let whole = extents[0].mul(&extents[1]).ok()?;
+            let [outer, inner] = extents;
+            let axis = axis as usize;
+            (index.iterate.get(axis)?.extent == whole).then_some((axis, outer, inner))
+        })
+    })
 }
 
 /// Whether every read is inside and no division can fail, so that all can be evaluated eagerly.

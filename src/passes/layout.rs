@@ -11,6 +11,7 @@
 //! columns of what they compute become its last axes.
 
 use super::Changed;
+use super::fuse::axis_groups;
 use super::route::columns;
 use crate::dim::{Dim, DimError};
 use crate::graph::affine::{Affine, Leaf, affine};
@@ -19,6 +20,7 @@ use crate::graph::ir::{Graph, Index, Op, Program, Value};
 use crate::ops::reduce::Reducer;
 use petgraph::stable_graph::NodeIndex;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// What an axis is to the windows; its order is that in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,23 +82,17 @@ impl Classes {
 
     /// Takes the kinds of axes for a class that has none; whether it did.
     fn vote(&mut self, place: Place, kinds: Vec<Option<Kind>>) -> bool {
-        let root = self.root(place);
         let any = |kind| kinds.contains(&Some(kind));
-        if !self.free[root] || self.kinds[root].is_some() || !any(Kind::Plane) || !any(Kind::Channel) {
-            return false;
-        }
-        self.kinds[root] = Some(kinds.into_iter().map(|kind| kind.unwrap_or(Kind::Batch)).collect());
-        true
+        any(Kind::Plane) && any(Kind::Channel) && self.settle(place, kinds)
     }
 
-    /// Takes the columns of a product for a class that has no kinds; whether it did.
-    fn vote_columns(&mut self, place: Place, columns: &[usize], axes: usize) -> bool {
+    /// Takes the kinds of axes for a class that has none, whatever they are; whether it did.
+    fn settle(&mut self, place: Place, kinds: Vec<Option<Kind>>) -> bool {
         let root = self.root(place);
         if !self.free[root] || self.kinds[root].is_some() {
             return false;
         }
-        let kind = |k: usize| if columns.contains(&k) { Kind::Channel } else { Kind::Batch };
-        self.kinds[root] = Some((0..axes).map(kind).collect());
+        self.kinds[root] = Some(kinds.into_iter().map(|kind| kind.unwrap_or(Kind::Batch)).collect());
         true
     }
 
@@ -117,7 +113,9 @@ pub fn choose_layouts(program: &mut Program) -> Changed {
         voted |= windows(&mut classes, function, graph, id, index);
         if let Some(columns) = columns(graph, id) {
             let place = (function, Value { node: id, result: 0 });
-            voted |= classes.vote_columns(place, &columns, index.iterate.len());
+            let kind = |k: usize| Some(if columns.contains(&k) { Kind::Channel } else { Kind::Batch });
+            let kinds: Vec<Option<Kind>> = (0..index.iterate.len()).map(kind).collect();
+            voted |= classes.settle(place, of_shape(graph, id, index, &kinds));
         }
     });
     if !voted {
@@ -156,9 +154,7 @@ fn classes(program: &Program) -> Classes {
         for id in graph.topological() {
             let node = graph.node(id);
             let free = match &node.op {
-                Op::Index(index) => {
-                    index.iterate.iter().map(|axis| &axis.extent).eq(node.results[0].shape.iter())
-                }
+                Op::Index(index) => axis_groups(&index.iterate, &node.results[0].shape).is_some(),
                 Op::Arg(_) => function != entry,
                 Op::Call(_) => true,
                 _ => false,
@@ -208,6 +204,24 @@ fn reads(index: &Index) -> Vec<(&Read, Vec<Option<Affine>>)> {
     .collect()
 }
 
+/// For each axis of the result, the axes of the op that make it up; none where they do not.
+fn groups(graph: &Graph, id: NodeIndex, index: &Index) -> Vec<Range<usize>> {
+    axis_groups(&index.iterate, &graph.node(id).results[0].shape).unwrap_or_default()
+}
+
+/// Kinds of the result's axes from those of the op's. Phases of a plane are part of the plane.
+fn of_shape(graph: &Graph, id: NodeIndex, index: &Index, axes: &[Option<Kind>]) -> Vec<Option<Kind>> {
+    let kind = |group: Range<usize>| {
+        let kinds = &axes[group];
+        kinds.iter().find(|kind| **kind == Some(Kind::Plane)).copied().flatten().or(kinds
+            .iter()
+            .flatten()
+            .next()
+            .copied())
+    };
+    groups(graph, id, index).into_iter().map(kind).collect()
+}
+
 /// Lets a reduction over windows vote on what it reads and on its result.
 fn windows(classes: &mut Classes, function: usize, graph: &Graph, id: NodeIndex, index: &Index) -> bool {
     let (operands, reads) = (graph.operands(id), reads(index));
@@ -240,7 +254,7 @@ fn windows(classes: &mut Classes, function: usize, graph: &Graph, id: NodeIndex,
             axes[k].get_or_insert(Kind::Channel);
         }
         voted |= classes.vote((function, operands[read.port as usize]), kinds);
-        voted |= classes.vote((function, Value { node: id, result: 0 }), axes);
+        voted |= classes.vote((function, Value { node: id, result: 0 }), of_shape(graph, id, index, &axes));
     }
     voted
 }
@@ -286,8 +300,13 @@ fn spread(classes: &mut Classes, function: usize, graph: &Graph, id: NodeIndex, 
             kind.get_or_insert(Kind::Channel);
         });
     }
-    let mut voted = classes.vote(result, axes);
-    let Some(axes) = classes.kinds(result).cloned() else { return voted };
+    let mut voted = classes.vote(result, of_shape(graph, id, index, &axes));
+    let Some(of_result) = classes.kinds(result) else { return voted };
+    let axes: Vec<Kind> = groups(graph, id, index)
+        .into_iter()
+        .zip(of_result)
+        .flat_map(|(group, kind)| group.map(|_| *kind))
+        .collect();
     for (read, forms) in &reads {
         let kind = |form: &Option<Affine>| {
             let outer = form.as_ref().map(|form| index.walked(form).0).unwrap_or_default();
@@ -307,6 +326,13 @@ fn rewrite(function: usize, graph: &mut Graph, classes: &Classes) -> bool {
             .collect();
         let read: Vec<Option<Vec<usize>>> =
             graph.operands(id).into_iter().map(|value| classes.order((function, value))).collect();
+        let of_op = match (&graph.node(id).op, &orders[..]) {
+            (Op::Index(index), [Some(order)]) => {
+                let groups = groups(graph, id, index);
+                Some(order.iter().flat_map(|axis| groups[*axis].clone()).collect::<Vec<usize>>())
+            }
+            _ => None,
+        };
         let node = &mut graph.dag[id];
         for (ty, order) in node.results.iter_mut().zip(&orders) {
             if let Some(order) = order {
@@ -316,7 +342,7 @@ fn rewrite(function: usize, graph: &mut Graph, classes: &Classes) -> bool {
         }
         if let Op::Index(index) = &mut node.op {
             let bound = bound_order(index, &read);
-            reorder(index, orders[0].as_deref(), &bound, &read);
+            reorder(index, of_op.as_deref(), &bound, &read);
         }
     }
     changed

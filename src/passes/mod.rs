@@ -25,6 +25,7 @@ pub mod segment;
 pub mod simplify;
 pub mod split_axes;
 pub mod split_bind;
+pub mod transposed;
 pub mod walk;
 
 use crate::graph::ir::Program;
@@ -80,6 +81,11 @@ pub const PIPELINE: &[Pass] = &[
         name: "hoist",
         purpose: "moves what no carry reaches out of recurrences, as one large op",
         run: hoist::hoist,
+    },
+    Pass {
+        name: "solve-windows",
+        purpose: "makes sums over windows of those that say where their terms go, as transposed convolutions do",
+        run: transposed::solve_windows,
     },
     Pass {
         name: "fuse-slices",

@@ -146,7 +146,7 @@ fn pack_right(product: &MatMul, ty: &TensorType, span: Span) -> Option<Packed> {
         // A product for each element of an axis that is contiguous on the left: lanes run along it.
         n_axes.extend(of_role(Role::Batch).filter(|k| real(k) && product.lhs.iterate[*k].is(1)));
     }
-    let contiguous = n_axes.iter().filter(|k| real(k)).any(|k| product.rhs.iterate[*k].is(1));
+    let contiguous = n_axes.iter().rfind(|k| real(k)).is_some_and(|k| product.rhs.iterate[*k].is(1));
     if contiguous || !n_axes.iter().any(real) || !product.rhs.vars.is_empty() {
         return None;
     }

@@ -5,6 +5,7 @@
 
 use super::Changed;
 use super::fuse::compact_ports;
+use super::matmul::{factors, is_plain_sum};
 use super::walk::{Vars, for_each_graph};
 use crate::dim::Dim;
 use crate::graph::affine::{Affine, Leaf, Ranges, affine, build};
@@ -44,7 +45,8 @@ fn pad(graph: &mut Graph, id: NodeIndex, vars: &Vars) -> bool {
     true
 }
 
-/// The read of a reduction over windows that has a constant outside its operand, and that constant.
+/// The read of a reduction over windows, or of a product, that has a constant outside its operand, and
+/// that constant.
 fn window(index: &Index) -> Option<(Read, Literal)> {
     let reduce = index.reduce.as_ref()?;
     if index.guard.is_some() || reduce.filter.is_some() {
@@ -62,7 +64,9 @@ fn window(index: &Index) -> Option<(Read, Literal)> {
         let (outer, bound) = form.map(|form| index.walked(&form)).unwrap_or_default();
         !outer.is_empty() && !bound.is_empty()
     };
-    read.index.iter().any(moves).then(|| (read.clone(), *value))
+    // A product reads its operands many times as well, and its kernels check nothing.
+    let product = || is_plain_sum(index) && factors(index).is_some();
+    (read.index.iter().any(moves) || product()).then(|| (read.clone(), *value))
 }
 
 /// Per axis of the operand, the first element that is read and how many there are to the last; `None`

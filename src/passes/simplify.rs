@@ -87,7 +87,7 @@ impl Simplifier<'_> {
             Expr::Binary(op, a, b) if out.dtype(*a) == DType::I64 => self.integer(out, *op, *a, *b),
             Expr::Binary(op, a, b) if out.dtype(*a) == DType::Bool => boolean(out, *op, *a, *b),
             Expr::Binary(op, a, b) => float(out, *op, *a, *b),
-            Expr::Select(c, a, b) => select(out, *c, *a, *b),
+            Expr::Select(c, a, b) => select(out, *c, *a, *b).or_else(|| self.guarded_read(out, *c, *a, *b)),
             Expr::Cast(a) => cast(out, *a, dtype),
             Expr::Const(_) | Expr::Var(_) => None,
         };
@@ -116,6 +116,73 @@ impl Simplifier<'_> {
             negative || beyond
         };
         bounds.iter().zip(shape).any(outside).then_some(otherwise)
+    }
+
+    /// `if <the index is inside> { x[..] } else { 0 }` is `x[.. else 0]`: where the condition says of no
+    /// more than that read, and of all that is not known anyway.
+    fn guarded_read(
+        &self,
+        out: &mut Exprs,
+        condition: ExprId,
+        then: ExprId,
+        otherwise: ExprId,
+    ) -> Option<ExprId> {
+        let Expr::Read(read) = out.get(then) else { return None };
+        literal(out, otherwise)?;
+        if read.otherwise.is_some() {
+            return None;
+        }
+        let mut read = read.clone();
+        let shape = &self.operands.get(read.port as usize)?.shape;
+        // What is at least 0 where the read is inside, and whether that is known.
+        let mut bounds = Vec::with_capacity(2 * shape.len());
+        for (index, extent) in read.index.iter().zip(shape) {
+            let form = affine(out, *index)?;
+            let range = self.ranges.of_affine(out, &form);
+            let (low, high) = (range.low?, range.high?);
+            let last = extent.sub(&Dim::ONE).ok()?;
+            let room = last.sub(&high).ok()?;
+            bounds.push((form.clone(), low.is_non_negative()));
+            let to_last = form.scale(&Dim::from(-1))?.add(&Affine::constant(last))?;
+            bounds.push((to_last, room.is_non_negative()));
+        }
+        for fact in self.conditions(out, condition)? {
+            bounds.iter_mut().find(|(bound, _)| *bound == fact)?.1 = true;
+        }
+        read.otherwise = Some(otherwise);
+        let dtype = out.dtype(then);
+        bounds.iter().all(|(_, known)| *known).then(|| out.add(Expr::Read(read), dtype))
+    }
+
+    /// Comparisons whose conjunction a condition is, as what is at least 0; none of it wraps.
+    fn conditions(&self, out: &Exprs, condition: ExprId) -> Option<Vec<Affine>> {
+        let (mut pending, mut found) = (vec![condition], Vec::new());
+        while let Some(id) = pending.pop() {
+            let Expr::Binary(op, a, b) = out.get(id) else { return None };
+            if *op == BinaryOp::And {
+                pending.extend([*a, *b]);
+                continue;
+            }
+            let (a, b) = (affine(out, *a)?, affine(out, *b)?);
+            let bounded = |form: &Affine| {
+                let range = self.ranges.of_affine(out, form);
+                range.low.is_some() && range.high.is_some()
+            };
+            if !bounded(&a) || !bounded(&b) {
+                return None;
+            }
+            let minus = |x: &Affine, y: &Affine, less: i64| {
+                x.add(&y.scale(&Dim::from(-1))?)?.add(&Affine::constant(Dim::from(-less)))
+            };
+            found.push(match op {
+                BinaryOp::Ge => minus(&a, &b, 0),
+                BinaryOp::Gt => minus(&a, &b, 1),
+                BinaryOp::Le => minus(&b, &a, 0),
+                BinaryOp::Lt => minus(&b, &a, 1),
+                _ => None,
+            }?);
+        }
+        Some(found)
     }
 
     fn integer(&self, out: &mut Exprs, op: BinaryOp, a: ExprId, b: ExprId) -> Option<ExprId> {

@@ -17,7 +17,7 @@ use mdlc::tensor::{Data, Tensor};
 pub type Sizes<'a> = &'a [(&'a str, i64)];
 
 /// Passes from this one on may take sums in another order or move factors across them.
-const FIRST_INEXACT: &str = "fold-scales";
+const FIRST_INEXACT: &str = "solve-windows";
 
 /// A program as elaborated and after each pass.
 pub struct Trace {

@@ -13,5 +13,6 @@ mod recurrences;
 mod routes;
 mod scales;
 mod size;
+mod transposed;
 mod weights;
 mod windows;

@@ -76,6 +76,34 @@ fn reads_that_are_always_inside_lose_their_else() {
 }
 
 #[test]
+fn a_condition_that_a_read_is_inside_is_its_else() {
+    for value in [
+        "if t - 1 >= 0 and t - 1 < T { x[b, t - 1] } else { 0.0 }",
+        "if t >= 1 { x[b, t - 1] } else { 2.0 }",
+        "if t + 1 > 1 and t <= T { x[b, t - 1] } else { 0.0 }",
+        "if t + 2 < T and t + 2 >= 0 { x[b, t + 2] } else { 0.0 }",
+    ] {
+        let text = module("", &format!("(x: [B, T]) {{ let y[b, t: T] = {value}  y }}"));
+        trace(&text, B_T).expect_change("simplify", guarded_reads, 0, 1);
+    }
+}
+
+#[test]
+fn other_conditions_of_a_read_stay() {
+    for value in [
+        // Further than the read asks, less far, or about something else.
+        "if t >= 2 { x[b, t - 1] } else { 0.0 }",
+        "if t >= 1 and b == 0 { x[b, t - 1] } else { 0.0 }",
+        "if t >= 1 or b == 0 { x[b, max(t - 1, 0)] } else { 0.0 }",
+        "if t != 0 { x[b, t - 1] } else { 0.0 }",
+        "if t >= 1 { x[b, t - 1] } else { x[b, t] }",
+    ] {
+        let text = module("", &format!("(x: [B, T]) {{ let y[b, t: T] = {value}  y }}"));
+        trace(&text, B_T).expect("simplify", guarded_reads, 0);
+    }
+}
+
+#[test]
 fn reads_that_may_be_outside_keep_their_else() {
     for index in ["t + 1", "t - 1", "2 * t", "T - t", "i64(0) * t + t // 2 - 1"] {
         let text = module("", &format!("(x: [B, T]) {{ let y[b, t: T] = x[b, {index} else 1]  y }}"));

@@ -185,3 +185,10 @@ fn axes_that_no_read_divides_evenly_stay() {
     assert!(!merged("let y[b, t, k: 24] = x[b, 0, t, 0] * (k % 2)  y").changed("split-axes"));
     assert!(!merged("let y[b, t, o] = sum[h, d] x[b, h, t, d] * v[h, d, o]  y").changed("split-axes"));
 }
+
+#[test]
+fn a_convolution_behind_a_pool_is_a_product() {
+    let found = plane_of("{ let y = max_pool2d(relu(c1(x)), 2)  c2(y) }");
+    assert_eq!(checked(found.before("pad-windows")), 2);
+    assert_eq!(products(found.last()).len(), 2);
+}
