@@ -289,6 +289,20 @@ fn other_ways_to_write_it_go_by_tiles_too() {
 }
 
 #[test]
+fn a_table_over_blocks_may_be_computed() {
+    let text = "module M() {
+        forward(q: [B, 2, 192, 4], k: [B, 2, 192, 4], v: [B, 2, 192, 5], count: i64[2, N, N]) -> [B, 2, 192, 5] {
+            let seen[h: 2, I: 3, J: 3] = count[h, I, J] > 1 or abs(I - J) == 2
+            let s[b, h, i, j] = sum[d] q[b, h, i, d] * k[b, h, j, d]
+            let a[b, h, i, j] = softmax[j where seen[h, i // 64, j // 64]] s[b, h, i, j]
+            let y[b, h, i, c] = sum[j] a[b, h, i, j] * v[b, h, j, c]
+            y
+        }
+    }";
+    agrees(text, true, &[inputs(&mut Random(5), 192, 192)]);
+}
+
+#[test]
 fn near_misses_keep_all_their_scores() {
     let misses = [
         // The probabilities are used twice.

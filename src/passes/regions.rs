@@ -230,6 +230,10 @@ fn rows_by_index(
     ranges: &Ranges,
 ) -> Option<Vec<usize>> {
     let points = points_at(graph, reader, value, ranges)?;
+    // What is looked up at computed places, as a table over blocks, is no row of the chain.
+    if !points.iter().all(Affine::is_transparent) {
+        return None;
+    }
     rows.iter().map(|row| points.iter().position(|p| lone_index(p) == Some(*row))).collect()
 }
 
