@@ -3,6 +3,7 @@
 use super::super::error::CodeError;
 use super::super::math::emit::{define_binary, define_unary, signature};
 use super::super::math::{BinaryFn, MathFn};
+use super::backlog::Backlog;
 use cranelift_codegen::Context;
 use cranelift_codegen::ir::Type;
 use cranelift_frontend::FunctionBuilderContext;
@@ -60,6 +61,7 @@ impl Bodies {
         module: &mut dyn Module,
         scratch: &mut FunctionBuilderContext,
         context: &mut Context,
+        backlog: &mut Backlog,
     ) -> Result<(), CodeError> {
         let conv = module.isa().default_call_conv();
         let config = module.target_config();
@@ -68,7 +70,7 @@ impl Bodies {
                 Body::Unary(func, ty) => define_unary(context, scratch, config, func, ty, conv),
                 Body::Binary(func, ty) => define_binary(context, scratch, config, func, ty, conv),
             }
-            super::finish(module, &symbol, id, context)?;
+            backlog.add(module, (id, &symbol, None), context)?;
         }
         Ok(())
     }

@@ -9,7 +9,6 @@ use super::super::cpu::init_code;
 use super::super::error::CodeError;
 use super::checked::{CheckedSizes, Checks};
 use super::dims::Sizes;
-use super::finish;
 use crate::dtype::DType;
 use crate::graph::ir::{Signature, TensorType};
 use crate::loops::buffers::{ALIGN_BYTES, BlobLayout, Plan};
@@ -109,7 +108,11 @@ impl ExportCx<'_> {
         let status = body(self, &mut checks, &params);
         checks.finish(status, self.module.target_config());
         (self.context, self.scratch) = (context, scratch);
-        finish(self.module, name, id, &mut self.context).map(|_| ())
+        self.module
+            .define_function(id, &mut self.context)
+            .map_err(|error| CodeError::of_module(name, &error))?;
+        self.module.clear_context(&mut self.context);
+        Ok(())
     }
 
     fn import(&mut self, checks: &mut Checks<'_>, id: FuncId) -> FuncRef {

@@ -12,6 +12,7 @@
 //! and [`lanes`] loops that run in lanes, [`gemm`] the product kernel, [`dims`] sizes. The plan
 //! of temporaries is taken as given; of the graph nothing is known.
 
+mod backlog;
 mod bodies;
 mod checked;
 mod cost;
@@ -41,6 +42,7 @@ use crate::dtype::DType;
 use crate::loops::buffers::Plan;
 use crate::loops::ir::{Buffer, BufferKind, LoopFunc, LoopProgram};
 use crate::source::SourceMap;
+use backlog::Backlog;
 use bodies::Bodies;
 use cranelift_codegen::Context;
 use cranelift_codegen::ir::{AbiParam, Signature, Type, types};
@@ -57,21 +59,12 @@ pub struct Compiled {
     pub name: String,
     /// Its Cranelift id.
     pub(crate) id: FuncId,
+    /// Which function of the program it is.
+    number: usize,
     /// How large it became.
     pub stats: CodeStats,
     /// Its Cranelift IR before optimisation, if that was asked for.
     pub text: Option<String>,
-}
-
-impl Compiled {
-    fn add(&mut self, stats: CodeStats, text: Option<&str>) {
-        self.stats.clif_insts += stats.clif_insts;
-        self.stats.code_bytes += stats.code_bytes;
-        if let (Some(all), Some(text)) = (&mut self.text, text) {
-            all.push('\n');
-            all.push_str(text);
-        }
-    }
 }
 
 /// The size of a function.
@@ -120,15 +113,16 @@ pub(crate) fn define(
         macro_kernels: MacroKernels::default(),
         scratch: FunctionBuilderContext::new(),
         context: module.make_context(),
+        backlog: Backlog::default(),
         module,
     };
     let mut compiled = Vec::with_capacity(ids.len());
     for (k, func) in program.functions.iter().enumerate() {
         let (grain, frame) = (options.grain, &plan.functions[k]);
         let env = Env { program, func, grain, sources, frame, ids: &ids, constants: &constants[k] };
-        compiled.push(definer.function(env, ids[k])?);
+        compiled.push(definer.function(env, k)?);
     }
-    let kernels = definer.finish()?;
+    let kernels = definer.finish(&mut compiled)?;
     Ok(Definitions { functions: compiled, kernels })
 }
 
@@ -140,14 +134,21 @@ struct Definer<'m> {
     macro_kernels: MacroKernels,
     scratch: FunctionBuilderContext,
     context: Context,
+    backlog: Backlog,
 }
 
 impl Definer<'_> {
     /// Defines a function of the program, a long one in parts.
-    fn function(&mut self, env: Env<'_>, id: FuncId) -> Result<Compiled, CodeError> {
+    fn function(&mut self, env: Env<'_>, number: usize) -> Result<Compiled, CodeError> {
         let name = env.func.name.to_string();
-        let mut compiled =
-            Compiled { name, id, stats: CodeStats::default(), text: env.sources.map(|_| String::new()) };
+        let id = env.ids[number];
+        let mut compiled = Compiled {
+            name,
+            id,
+            number,
+            stats: CodeStats::default(),
+            text: env.sources.map(|_| String::new()),
+        };
         let parts = parts::cut(env.func);
         if parts.len() == 1 {
             self.task(env, Task::Whole, id, &env.func.name, &mut compiled)?;
@@ -213,35 +214,32 @@ impl Definer<'_> {
                 emitted.notes,
             ));
         }
-        let stats = finish(self.module, name, id, &mut self.context)?;
-        compiled.add(stats, None);
+        let job = (id, name, Some(compiled.number));
+        compiled.stats.clif_insts += self.backlog.add(self.module, job, &mut self.context)?;
+        let owner = Some(compiled.number);
         let (scratch, context) = (&mut self.scratch, &mut self.context);
-        let products = self.macro_kernels.define(self.module, &mut self.kernels, scratch, context)?;
-        for product in products {
-            compiled.add(product.stats, product.text.as_deref());
+        let backlog = (&mut self.backlog, owner);
+        let products = self.macro_kernels.emit(self.module, &mut self.kernels, scratch, context, backlog)?;
+        for (insts, text) in products {
+            compiled.stats.clif_insts += insts;
+            if let (Some(all), Some(text)) = (&mut compiled.text, text) {
+                all.push('\n');
+                all.push_str(&text);
+            }
         }
         compiled.stats.tasks += emitted.queue.len();
         Ok(emitted.queue)
     }
 
-    /// Defines the functions that the others call; gives the kernels.
-    fn finish(mut self) -> Result<Vec<Defined>, CodeError> {
-        self.bodies.define(self.module, &mut self.scratch, &mut self.context)?;
+    /// Defines the functions that the others call, and all machine code; gives the kernels.
+    fn finish(mut self, compiled: &mut [Compiled]) -> Result<Vec<Defined>, CodeError> {
+        self.bodies.define(self.module, &mut self.scratch, &mut self.context, &mut self.backlog)?;
+        self.backlog.define(self.module)?;
+        for function in compiled {
+            function.stats.code_bytes = self.backlog.code_bytes(function.number);
+        }
         Ok(self.kernels.into_defined())
     }
-}
-
-fn finish(
-    module: &mut dyn Module,
-    name: &str,
-    id: FuncId,
-    context: &mut Context,
-) -> Result<CodeStats, CodeError> {
-    let clif_insts = context.func.dfg.num_insts();
-    module.define_function(id, context).map_err(|error| CodeError::of_module(name, &error))?;
-    let code_bytes = context.compiled_code().map_or(0, |code| code.code_buffer().len());
-    module.clear_context(context);
-    Ok(CodeStats { clif_insts, code_bytes, tasks: 0 })
 }
 
 /// The signature of every function of a loop program: status of context, dims, arena, pointers.

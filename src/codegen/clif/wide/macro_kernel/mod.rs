@@ -14,7 +14,7 @@ use super::super::super::error::CodeError;
 use super::super::super::vector::Isa;
 use super::super::super::vector::kernels::{Kernels, Shape};
 use super::super::super::vector::tile::{Tail, slot};
-use super::super::finish;
+use super::super::backlog::Backlog;
 use super::super::text::{Notes, text};
 use cranelift_codegen::Context;
 use cranelift_codegen::ir::condcodes::IntCC;
@@ -109,19 +109,12 @@ impl MacroKernel {
     }
 }
 
-/// The macro-kernels of a module, declared at their first use and defined behind the function that
+/// The macro-kernels of a module, declared at their first use and emitted behind the function that
 /// uses them.
 #[derive(Debug, Default)]
 pub(in super::super) struct MacroKernels {
     declared: BTreeMap<MacroKernel, FuncId>,
     pending: Vec<(FuncId, MacroKernel, Option<String>)>,
-}
-
-/// A macro-kernel that was defined.
-pub(in super::super) struct Defined {
-    pub stats: super::super::CodeStats,
-    /// Its Cranelift IR, where the place of its first use was given.
-    pub text: Option<String>,
 }
 
 impl MacroKernels {
@@ -143,27 +136,28 @@ impl MacroKernels {
         Ok(id)
     }
 
-    /// Defines those that were declared since the last time.
+    /// Emits those that were declared since the last time, for a function of the program; gives the number of
+    /// their instructions, and their Cranelift IR where the place of the first use was given.
     ///
     /// # Errors
     /// Limits of the back end, and faults of our own.
-    pub(in super::super) fn define(
+    pub(in super::super) fn emit(
         &mut self,
         module: &mut dyn Module,
         kernels: &mut Kernels,
         scratch: &mut FunctionBuilderContext,
         context: &mut Context,
-    ) -> Result<Vec<Defined>, CodeError> {
-        let mut defined = Vec::with_capacity(self.pending.len());
+        (backlog, owner): (&mut Backlog, Option<usize>),
+    ) -> Result<Vec<(usize, Option<String>)>, CodeError> {
+        let mut emitted = Vec::with_capacity(self.pending.len());
         for (id, kernel, place) in std::mem::take(&mut self.pending) {
             let name = format!("product {}", id.as_u32());
             context.func.signature = signature(module);
             emit(&kernel, &name, place.as_deref(), module, kernels, (&mut *scratch, &mut *context))?;
             let text = place.map(|place| text(&name, &place, &context.func, Notes::default()));
-            let stats = finish(module, &name, id, context)?;
-            defined.push(Defined { stats, text });
+            emitted.push((backlog.add(module, (id, &name, owner), context)?, text));
         }
-        Ok(defined)
+        Ok(emitted)
     }
 }
 
