@@ -1,7 +1,7 @@
 //! Code does not grow with depth or with length.
 
 use crate::harness::{Sizes, calls, elaborated, nodes};
-use mdlc::codegen::target::Kernels;
+use mdlc::codegen::target::{Grain, Kernels, Options};
 use mdlc::graph::ir::Program;
 use mdlc::graph::verify::verify_after;
 use mdlc::loops::lower::lower;
@@ -21,8 +21,10 @@ fn instructions(program: &Program) -> usize {
     instructions_with(program, Kernels::None)
 }
 
+/// For one thread, since long work is divided and short work is not.
 fn instructions_with(program: &Program, kernels: Kernels) -> usize {
-    let compiled = Compiled::with(lower(program).unwrap(), kernels, None).unwrap();
+    let options = Options { kernels, grain: Grain::NEVER };
+    let compiled = Compiled::with(lower(program).unwrap(), options, None).unwrap();
     compiled.functions().iter().map(|f| f.stats.clif_insts).sum()
 }
 
