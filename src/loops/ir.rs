@@ -19,7 +19,8 @@
 //! [`Stmt::Reduce`] only; the body holds nothing but [`Stmt::Set`], [`Stmt::Reduce`] and
 //! [`Stmt::Store`]. A [`LoopKind::Parallel`] loop promises the same for whole iterations, with
 //! any statement but a call inside, and never reduces into or sets an outer local, so a task range
-//! may be given to each thread. Both are permissions.
+//! may be given to each thread. Temporaries that nothing outside uses are excepted: iterations share them, and whoever
+//! runs several at once gives each its own. Both are permissions.
 //!
 //! **Failure.** A [`Stmt::Fail`] whose condition holds ends the function at once, as does a call
 //! whose callee failed: later statements may rely on what it checked. Inside a parallel loop it

@@ -10,6 +10,7 @@ pub mod interp;
 pub mod ir;
 pub mod lower;
 pub mod print;
+pub mod private;
 pub mod promote;
 pub mod verify;
 pub mod walk;

@@ -2,9 +2,10 @@
 //!
 //! Takes and gives a valid function. Row statistics of a region are such temporaries; as locals
 //! they cost no memory traffic, and the loop around them shares no storage between its iterations.
-//! Afterwards a parallel loop whose iterations still share a temporary is made serial.
+//! Afterwards a parallel loop whose iterations still share much of it is made serial.
 
 use super::ir::{BufferId, BufferKind, Kernel, Local, LoopFunc, LoopKind, Scalar, ScalarId, Stmt};
+use super::private::{self, Uses};
 use super::walk::{bodies, map_roots, roots};
 use crate::dtype::DType;
 use crate::graph::expr::Literal;
@@ -182,34 +183,27 @@ fn zero(func: &mut LoopFunc, dtype: DType) -> ScalarId {
     func.scalars.add(Scalar::Const(literal), dtype)
 }
 
-/// Makes parallel loops serial whose iterations call, or write a temporary that nothing outside
-/// the loop uses: its one copy would be shared.
+/// Makes parallel loops serial whose iterations call, or use temporaries that nothing outside the loop
+/// uses and that are too large for each task to have its own.
 fn serialise(func: &LoopFunc, body: &mut [Stmt]) {
-    let mut total: BTreeMap<BufferId, usize> = BTreeMap::new();
-    count_uses(func, body, &mut total);
-    serialise_list(func, body, &total);
+    let whole = Uses::of(func, body);
+    serialise_list(func, body, &whole);
 }
 
-fn serialise_list(func: &LoopFunc, stmts: &mut [Stmt], total: &BTreeMap<BufferId, usize>) {
+fn serialise_list(func: &LoopFunc, stmts: &mut [Stmt], whole: &Uses) {
     for stmt in stmts {
         match stmt {
             Stmt::For { kind, body, .. } => {
-                if *kind == LoopKind::Parallel {
-                    let mut inside = BTreeMap::new();
-                    count_uses(func, body, &mut inside);
-                    let shared = inside.iter().any(|(id, count)| {
-                        let temp = matches!(func.buffers[id.0 as usize].kind, BufferKind::Temp);
-                        temp && total.get(id) == Some(count)
-                    });
-                    if shared || calls(body) {
-                        *kind = LoopKind::Serial;
-                    }
+                if *kind == LoopKind::Parallel
+                    && (calls(body) || !private::fit(func, &whole.only_in(func, body)))
+                {
+                    *kind = LoopKind::Serial;
                 }
-                serialise_list(func, body, total);
+                serialise_list(func, body, whole);
             }
             Stmt::If { then, otherwise, .. } => {
-                serialise_list(func, then, total);
-                serialise_list(func, otherwise, total);
+                serialise_list(func, then, whole);
+                serialise_list(func, otherwise, whole);
             }
             _ => {}
         }
@@ -218,35 +212,4 @@ fn serialise_list(func: &LoopFunc, stmts: &mut [Stmt], total: &BTreeMap<BufferId
 
 fn calls(stmts: &[Stmt]) -> bool {
     stmts.iter().any(|stmt| matches!(stmt, Stmt::Call { .. }) || bodies(stmt).any(|body| calls(body)))
-}
-
-/// How many statements use each buffer.
-fn count_uses(func: &LoopFunc, stmts: &[Stmt], counts: &mut BTreeMap<BufferId, usize>) {
-    for stmt in stmts {
-        let mut used: BTreeSet<BufferId> = BTreeSet::new();
-        for root in roots(stmt) {
-            for id in func.scalars.unknown(root, |_| false) {
-                if let Scalar::Load(buffer, _) = func.scalars.get(id) {
-                    used.insert(*buffer);
-                }
-            }
-        }
-        match stmt {
-            Stmt::Store { buffer, .. } => {
-                used.insert(*buffer);
-            }
-            Stmt::Call { args, results, .. } => used.extend(args.iter().chain(results).map(|p| p.buffer)),
-            Stmt::Kernel(kernel) => {
-                let Kernel::Gemm(gemm) = kernel.as_ref();
-                used.extend([gemm.lhs, gemm.rhs, gemm.out].map(|matrix| matrix.at.buffer));
-            }
-            _ => {}
-        }
-        for buffer in used {
-            *counts.entry(buffer).or_insert(0) += 1;
-        }
-        for body in bodies(stmt) {
-            count_uses(func, body, counts);
-        }
-    }
 }

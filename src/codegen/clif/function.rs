@@ -12,8 +12,9 @@ use super::text::Notes;
 use super::wide::MacroKernels;
 use crate::dim::Dim;
 use crate::dtype::DType;
-use crate::loops::buffers::{FramePlan, Place};
+use crate::loops::buffers::{ALIGN_BYTES, FramePlan, Place};
 use crate::loops::ir::{BufferId, BufferKind, Local, LoopFunc, LoopProgram, LoopVar, Scalar, ScalarId, Stmt};
+use crate::loops::private;
 use crate::source::SourceMap;
 use cranelift_codegen::Context;
 use cranelift_codegen::ir::{
@@ -37,6 +38,8 @@ pub(super) struct Env<'a> {
     /// For comments in the printed form, if there is to be one.
     pub sources: Option<&'a SourceMap>,
     pub frame: &'a FramePlan,
+    /// How often the function uses each buffer.
+    pub uses: &'a private::Uses,
     /// The functions of the program.
     pub ids: &'a [FuncId],
     /// Per buffer: its data, if it is a constant.
@@ -365,6 +368,22 @@ impl FuncCx<'_, '_> {
             };
             self.bases[at] = base;
         }
+    }
+
+    /// Puts a buffer on the stack of this function.
+    pub(super) fn on_stack(&mut self, buffer: BufferId) -> Result<(), CodeError> {
+        let known = private::known_bytes(self.env.func, buffer)
+            .and_then(|bytes| u32::try_from(bytes + ALIGN_BYTES).ok());
+        let bytes = known.ok_or_else(|| internal(self.env.func, "a private temporary has no known size"))?;
+        let slot = StackSlotData::new(StackSlotKind::ExplicitSlot, bytes, 3);
+        let slot = self.builder.create_sized_stack_slot(slot);
+        let address = self.builder.ins().stack_addr(types::I64, slot, 0);
+        let above = self.builder.ins().iadd_imm_s(address, ALIGN_BYTES - 1);
+        let pointer = self.builder.ins().band_imm_s(above, -ALIGN_BYTES);
+        let data = AliasRegionData { user_id: 1, description: "written".into() };
+        let region = self.builder.func.dfg.alias_regions.insert(data);
+        self.bases[buffer.0 as usize] = Some(Base { pointer, disp: 0, region });
+        Ok(())
     }
 
     fn pointer(&mut self, pointers: Value, k: u32) -> Value {

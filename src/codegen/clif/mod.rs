@@ -41,6 +41,7 @@ use super::vector::kernels::{Defined, Kernels};
 use crate::dtype::DType;
 use crate::loops::buffers::Plan;
 use crate::loops::ir::{Buffer, BufferKind, LoopFunc, LoopProgram};
+use crate::loops::private::Uses;
 use crate::source::SourceMap;
 use backlog::Backlog;
 use bodies::Bodies;
@@ -118,8 +119,8 @@ pub(crate) fn define(
     };
     let mut compiled = Vec::with_capacity(ids.len());
     for (k, func) in program.functions.iter().enumerate() {
-        let (grain, frame) = (options.grain, &plan.functions[k]);
-        let env = Env { program, func, grain, sources, frame, ids: &ids, constants: &constants[k] };
+        let (grain, frame, uses) = (options.grain, &plan.functions[k], &Uses::of(func, &func.body));
+        let env = Env { program, func, grain, sources, frame, uses, ids: &ids, constants: &constants[k] };
         compiled.push(definer.function(env, k)?);
     }
     let kernels = definer.finish(&mut compiled)?;

@@ -21,7 +21,8 @@ use super::parts::Uses;
 use super::units::{LANE_UNIT, Span, part_of_row, rows_of};
 use crate::dim::Dim;
 use crate::loops::buffers::Place;
-use crate::loops::ir::{Gemm, Kernel, Local, LoopKind, LoopVar, ScalarId, Stmt};
+use crate::loops::ir::{BufferId, Gemm, Kernel, Local, LoopKind, LoopVar, ScalarId, Stmt};
+use crate::loops::private;
 use crate::loops::walk::{Defined, bodies};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{
@@ -79,6 +80,8 @@ struct Captured {
     sizes: Vec<Dim>,
     vars: Vec<LoopVar>,
     locals: Vec<Local>,
+    /// Temporaries of which each task has its own; not in the record.
+    private: Vec<BufferId>,
 }
 
 /// A task that is called and has yet to be emitted.
@@ -118,6 +121,15 @@ impl<'a> FuncCx<'a, '_> {
             return Ok(false);
         }
         let Some(divisible) = self.divisible(stmt) else { return Ok(false) };
+        // Only what is inside one iteration belongs to it alone.
+        let private = if divisible.loops.is_empty() {
+            Vec::new()
+        } else {
+            self.env.uses.only_in(self.env.func, std::slice::from_ref(stmt))
+        };
+        if !private::fit(self.env.func, &private) {
+            return Ok(false);
+        }
         let work = self.cost_of(stmt)?;
         let Some(tasks) = self.tasks_of(work) else { return Ok(false) };
         let units = self.units_within(&divisible.loops, divisible.inside)?;
@@ -126,7 +138,7 @@ impl<'a> FuncCx<'a, '_> {
         }
         let id = self.module.declare_anonymous_function(&signature(self.module));
         let id = id.map_err(|error| CodeError::of_module(&self.env.func.name, &error))?;
-        let captured = self.captured(stmt);
+        let captured = self.captured(stmt, private);
         let record = self.record(&captured, units)?;
         self.queue.push(Queued { id, stmt, of: divisible, captured });
         self.fork(id, record, units, tasks);
@@ -184,7 +196,7 @@ impl<'a> FuncCx<'a, '_> {
     }
 
     /// What a statement takes from around it.
-    fn captured(&self, stmt: &Stmt) -> Captured {
+    fn captured(&self, stmt: &Stmt, private: Vec<BufferId>) -> Captured {
         let stmts = std::slice::from_ref(stmt);
         let uses = Uses::of(self.env.func, stmts);
         let mut own = Defined::default();
@@ -192,6 +204,7 @@ impl<'a> FuncCx<'a, '_> {
         let slots: BTreeSet<usize> = uses
             .buffers
             .iter()
+            .filter(|buffer| !private.contains(buffer))
             .filter_map(|buffer| match self.env.frame.places[buffer.0 as usize] {
                 Some(Place::Slot(slot)) => Some(slot),
                 _ => None,
@@ -204,6 +217,7 @@ impl<'a> FuncCx<'a, '_> {
             sizes: uses.sizes.iter().filter(|dim| dim.as_const().is_none()).cloned().collect(),
             vars: vars.copied().collect(),
             locals: locals.filter(|local| self.has_local(**local)).copied().collect(),
+            private,
         }
     }
 
@@ -307,7 +321,7 @@ impl<'a> FuncCx<'a, '_> {
     /// Takes out of a record what a task needs of it, and emits the part that the task computes.
     pub(super) fn task(&mut self, queued: &Queued<'a>, record: Value, k: Value) -> Result<(), CodeError> {
         let uses = Uses::of(self.env.func, std::slice::from_ref(queued.stmt));
-        let Captured { slots, sizes, vars, locals } = &queued.captured;
+        let Captured { slots, sizes, vars, locals, private } = &queued.captured;
         let mut at = slot::CAPTURED;
         for slot in slots {
             let start = self.recorded(types::I64, record, &mut at);
@@ -329,7 +343,10 @@ impl<'a> FuncCx<'a, '_> {
             let variable = self.local(*local)?;
             self.builder.def_var(variable, value);
         }
-        self.bases(self.pointers, &|buffer| uses.buffers.contains(&buffer));
+        self.bases(self.pointers, &|buffer| uses.buffers.contains(&buffer) && !private.contains(&buffer));
+        for buffer in private {
+            self.on_stack(*buffer)?;
+        }
         let units = self.recorded(types::I64, record, &mut { slot::UNITS });
         let part = self.recorded(types::I64, record, &mut { slot::PART });
         let from = self.builder.ins().imul(k, part);

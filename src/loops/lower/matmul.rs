@@ -166,10 +166,8 @@ impl FuncCx<'_> {
         };
         let gemm = self.gemm(split, at_lhs, at_rhs, at_out, epilogue);
         let mut body = vec![Stmt::Kernel(Box::new(Kernel::Gemm(gemm)))];
-        for (at, (var, extent)) in loops.into_iter().enumerate().rev() {
-            let threads = at == 0 && !self.in_parallel;
-            let kind = if threads { LoopKind::Parallel } else { LoopKind::Serial };
-            body = vec![Stmt::For { var, extent, reverse: false, kind, body }];
+        for (var, extent) in loops.into_iter().rev() {
+            body = vec![Stmt::For { var, extent, reverse: false, kind: LoopKind::Parallel, body }];
         }
         Ok(Some(body))
     }

@@ -116,8 +116,6 @@ struct FuncCx<'p> {
     names: BTreeMap<String, usize>,
     /// Rows in order of what they pick, as the statements before this one have sorted them.
     sorted: Vec<route::Sorted>,
-    /// Whether a loop around is parallel already.
-    in_parallel: bool,
     /// Whether an index is compared that has no bounds, so that thresholds computed from it may wrap.
     wraps: bool,
     /// The op that is being lowered.
@@ -157,7 +155,6 @@ impl<'p> FuncCx<'p> {
             consts: Vec::new(),
             names: BTreeMap::new(),
             sorted: Vec::new(),
-            in_parallel: false,
             wraps: false,
             span,
         })

@@ -123,8 +123,8 @@ impl FuncCx<'_> {
         Ok(self.wrap(&axes, env, vars, body))
     }
 
-    /// Puts loops over whole axes around a body, outermost first. The outermost may run in
-    /// threads and the innermost in lanes.
+    /// Puts loops over whole axes around a body, outermost first. They may run in threads, and
+    /// the innermost in lanes.
     pub(super) fn wrap(
         &mut self,
         axes: &[usize],
@@ -139,19 +139,11 @@ impl FuncCx<'_> {
                 body = self.innermost(*var, extent, body);
                 continue;
             }
-            let kind = if at == 0 && self.worth_threads(env) && holds_loop(&body) {
-                LoopKind::Parallel
-            } else {
-                LoopKind::Serial
-            };
+            let kind =
+                if worth_threads(env) && holds_loop(&body) { LoopKind::Parallel } else { LoopKind::Serial };
             body = vec![Stmt::For { var: *var, extent, reverse: false, kind, body }];
         }
         body
-    }
-
-    fn worth_threads(&self, env: &Env<'_>) -> bool {
-        let points = Dim::product(&env.extents);
-        !self.in_parallel && points.is_ok_and(|p| p.as_const().is_none_or(|p| p >= SMALL_NEST_POINTS))
     }
 
     fn reduction(
@@ -485,4 +477,10 @@ pub(super) fn conjuncts(exprs: &Exprs, filter: Option<ExprId>) -> Vec<ExprId> {
         }
     }
     found
+}
+
+/// Whether a nest may have so many points that threads are worth it; what they cost is for back ends to say.
+fn worth_threads(env: &Env<'_>) -> bool {
+    let points = Dim::product(&env.extents);
+    points.is_ok_and(|points| points.as_const().is_none_or(|points| points >= SMALL_NEST_POINTS))
 }

@@ -1,8 +1,8 @@
 //! Regions: loops around a graph whose slices go straight into the whole results.
 //!
-//! What the body computes for itself exists for one point at a time. Rows may run in threads if
-//! that is scalars only, which [`crate::loops::promote`] decides; otherwise the points share storage
-//! and the loops are serial, and what is inside them may run in threads.
+//! What the body computes for itself exists for one point at a time. Points may run in threads if
+//! that is little enough for each to have its own, which [`crate::loops::promote`] decides; otherwise
+//! they share storage and the loops are serial, and what is inside them may run in threads.
 
 use super::place::{Place, dense_strides};
 use super::{FuncCx, Lowered, Position, Work};
@@ -41,23 +41,18 @@ impl FuncCx<'_> {
             slices.push(self.slice_of(region, k, &written, &index)?);
             wholes.push((whole, written));
         }
-        let threads = region.kind == RegionKind::Rows && !self.in_parallel && !loops.is_empty();
-        let around = self.in_parallel;
-        self.in_parallel |= threads;
         let mut body = Vec::new();
         let attend = match region.kind {
             RegionKind::TiledAttention => Attend::find(&region.body),
             RegionKind::Rows | RegionKind::Attention => None,
         };
         self.graph_with(&region.body, attend.as_ref(), &work.operands, &slices, &mut body)?;
-        self.in_parallel = around;
         for var in &region.vars {
             self.positions.remove(var);
             self.ranges.remove(var);
         }
-        for (at, (var, extent)) in loops.into_iter().enumerate().rev() {
-            let kind = if threads && at == 0 { LoopKind::Parallel } else { LoopKind::Serial };
-            body = vec![Stmt::For { var, extent, reverse: false, kind, body }];
+        for (var, extent) in loops.into_iter().rev() {
+            body = vec![Stmt::For { var, extent, reverse: false, kind: LoopKind::Parallel, body }];
         }
         out.extend(body);
         for (whole, written) in &wholes {

@@ -336,12 +336,7 @@ impl FuncCx<'_> {
             index[*k] = self.local(local);
         }
         emit(self, place, &index, &mut body)?;
-        let kind = self.threads();
-        Ok(Stmt::For { var, extent, reverse: false, kind, body })
-    }
-
-    fn threads(&self) -> LoopKind {
-        if self.in_parallel { LoopKind::Serial } else { LoopKind::Parallel }
+        Ok(Stmt::For { var, extent, reverse: false, kind: LoopKind::Parallel, body })
     }
 
     fn gather_rows(
@@ -423,12 +418,9 @@ impl FuncCx<'_> {
         let at_left = moved(left.at, first, &step(|walk| &walk.lhs));
         let at_right = moved(of.rhs.at, pick, &of.pick.stride);
         let at_result = moved(result, first, &step(|walk| &walk.out));
-        let kind = self.threads();
-        let around = std::mem::replace(&mut self.in_parallel, true);
-        let kernel = self.kernel(work, inner, (at_left, at_right, at_result), &split);
-        self.in_parallel = around;
-        body.extend(kernel?.into_iter().flatten());
-        Ok(Stmt::For { var, extent, reverse: false, kind, body })
+        let kernel = self.kernel(work, inner, (at_left, at_right, at_result), &split)?;
+        body.extend(kernel.into_iter().flatten());
+        Ok(Stmt::For { var, extent, reverse: false, kind: LoopKind::Parallel, body })
     }
 
     /// Every row of the products to its place, through the epilogue.

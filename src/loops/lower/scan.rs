@@ -34,7 +34,7 @@ impl FuncCx<'_> {
             self.scan_rows(scan, op, (&source, &dest), at, &mut body);
         }
         for (k, (var, extent)) in loops.into_iter().enumerate().rev() {
-            let kind = if k == 0 && !self.in_parallel { LoopKind::Parallel } else { LoopKind::Serial };
+            let kind = if k == 0 { LoopKind::Parallel } else { LoopKind::Serial };
             body = vec![Stmt::For { var, extent, reverse: false, kind, body }];
         }
         out.extend(body);

@@ -4,7 +4,7 @@ use super::{Kit, for_loop, three_threads};
 use crate::codegen::target::{Grain, Options};
 use crate::dim::Dim;
 use crate::dtype::DType;
-use crate::loops::ir::{Gemm, Kernel, LoopKind, LoopProgram, Matrix, Pointer, Stmt};
+use crate::loops::ir::{BufferKind, Gemm, Kernel, LoopKind, LoopProgram, Matrix, Pointer, Stmt};
 use crate::ops::scalar::{BinaryOp, UnaryOp};
 use crate::runtime::{Compiled, Weights};
 use crate::tensor::Tensor;
@@ -134,4 +134,44 @@ fn the_same_code_serves_all_sizes() {
         let [one, three] = [&alone, &model].map(|model| model.call([("x", x.view())]).unwrap());
         assert_eq!(one, three, "{n} elements");
     }
+}
+
+/// `y[i] = sum of (t[j] = 2 x[i, j])` over rows of `width`, with a temporary `t` that rows share.
+fn rows_with_a_temporary(width: i64) -> (Kit, Vec<Stmt>) {
+    let mut kit = Kit::new("rows");
+    let (n, width) = (kit.symbol("n"), Dim::from(width));
+    let x = kit.input("x", DType::F32, vec![n.clone(), width.clone()]);
+    let t = kit.buffer("t", DType::F32, width.clone(), BufferKind::Temp);
+    let y = kit.output("y", DType::F32, vec![n.clone()]);
+    let ((i, row), (j, column), (local, sum)) = (kit.var("i"), kit.var("j"), kit.local("sum", DType::F32));
+    let (rows, columns, two, nothing) = (kit.dim(&n), kit.dim(&width), kit.real(2.0), kit.real(0.0));
+    let line = kit.binary(BinaryOp::Mul, row, columns);
+    let index = kit.binary(BinaryOp::Add, line, column);
+    let element = kit.load(x, index);
+    let value = kit.binary(BinaryOp::Mul, element, two);
+    let twice = kit.load(t, column);
+    let body = vec![
+        for_loop(j, columns, LoopKind::Vector, vec![Stmt::Store { buffer: t, index: column, value }]),
+        Stmt::Set { local, value: nothing },
+        for_loop(j, columns, LoopKind::Vector, vec![Stmt::Reduce { local, op: BinaryOp::Add, value: twice }]),
+        Stmt::Store { buffer: y, index: row, value: sum },
+    ];
+    (kit, vec![for_loop(i, rows, LoopKind::Parallel, body)])
+}
+
+#[test]
+fn each_task_has_its_own_small_temporaries() {
+    for (n, width) in [(1usize, 7i64), (5, 100), (200, 1000)] {
+        let (kit, body) = rows_with_a_temporary(width);
+        let x = Tensor::new([n, width as usize], super::noise(n * width as usize, 9)).unwrap();
+        // Divided between three threads and undivided, by each kind of kernels.
+        kit.run(body, &[("x", &x)]).unwrap();
+    }
+    let divided = |width| {
+        let (kit, body) = rows_with_a_temporary(width);
+        tasks(kit.program(body), Grain::FINEST)
+    };
+    assert_eq!(divided(1000), 1);
+    // Half a MiB is too much for a stack: what is divided is the loop in lanes inside.
+    assert_eq!(divided(1 << 17), 1);
 }
