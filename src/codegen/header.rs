@@ -167,7 +167,7 @@ typedef struct {{
 }} mdlc_tensor;
 
 /* Runs task(data, k) for each k < n once, in any order and on any threads, and returns when all have returned.
- * `workers` counts the calling thread; with 1, nothing is run through this. */
+ * `workers` counts the calling thread; with 1, nothing is run through this. Threads need 1 MiB of stack. */
 typedef struct {{
     void *self;
     uint64_t workers;
