@@ -119,7 +119,8 @@ impl Simplifier<'_> {
     }
 
     /// `if <the index is inside> { x[..] } else { 0 }` is `x[.. else 0]`: where the condition says of no
-    /// more than that read, and of all that is not known anyway.
+    /// more than that read, and of all that is not known anyway, and the index reads nothing itself, which
+    /// would no longer stand under the condition.
     fn guarded_read(
         &self,
         out: &mut Exprs,
@@ -129,7 +130,10 @@ impl Simplifier<'_> {
     ) -> Option<ExprId> {
         let Expr::Read(read) = out.get(then) else { return None };
         literal(out, otherwise)?;
-        if read.otherwise.is_some() {
+        let within = out.reachable(&read.index);
+        let reads =
+            |(id, expr, _): (ExprId, &Expr, DType)| within[id.0 as usize] && matches!(expr, Expr::Read(_));
+        if read.otherwise.is_some() || out.iter().any(reads) {
             return None;
         }
         let mut read = read.clone();

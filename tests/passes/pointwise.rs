@@ -76,6 +76,13 @@ fn reads_that_are_always_inside_lose_their_else() {
 }
 
 #[test]
+fn a_condition_stays_where_an_index_is_read_under_it() {
+    let value = "if t + 1 < T { x[b, t + 1, ids[t + 1] % 5] } else { 0.25 }";
+    let text = module("", &format!("(x: [B, T, 5], ids: i64[T]) {{ let y[b, t: T] = {value}  y }}"));
+    trace(&text, B_T).expect_change("simplify", guarded_reads, 0, 0);
+}
+
+#[test]
 fn a_condition_that_a_read_is_inside_is_its_else() {
     for value in [
         "if t - 1 >= 0 and t - 1 < T { x[b, t - 1] } else { 0.0 }",
