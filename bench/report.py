@@ -168,7 +168,7 @@ def thread_table(results, threads):
         difference = "-" if row["max_rel_diff"] is None else f"{row['max_rel_diff']:.0e}"
         spread = f"{duration(mdlc['p10'])} to {duration(mdlc['p90'])}" if mdlc else "-"
         cells = [row["workload"], cell(row, "mdlc"), spread, *(cell(row, name) for name in peers)]
-        rounds = row.get("ratio_rounds")
+        rounds = row["ratio_rounds"]
         by_round = f"{times(min(rounds))} to {times(max(rounds))}" if rounds else "-"
         cells += [times(row["ratio"]), by_round, times(row["roofline_ratio"]), difference]
         cells += [to_first(mdlc), to_first(best), memory(mdlc), memory(best)]
@@ -199,7 +199,7 @@ def headline(results):
     machine, versions = about["machine"], about["versions"]
     commits = sorted({row["commit"] for row in results.rows})
     engines = ", ".join(f"{name} {number}" for name, number in versions.items())
-    kernels = sorted({e["backend"] for row in results.rows for e in row["engines"].values() if e.get("backend")})
+    kernels = sorted({row["engines"]["mdlc"]["backend"] for row in results.rows if "mdlc" in row["engines"]})
     return (
         f"{machine['cpu']}, {plural(machine['cores'], 'core')}, {machine['memory_gib']} GiB, {machine['system']}; {engines}; "
         f"mdlc at {', '.join(commits)} ({', '.join(kernels)}). {plural(about['rounds'], 'round')} of {about['seconds']} s for each engine."
