@@ -1,20 +1,23 @@
-//! Bodies of mathematical functions that are called rather than inlined, one per module.
+//! Bodies of functions that are called rather than inlined, one per module: mathematical ones, and the copy.
 
 use super::super::error::CodeError;
 use super::super::math::emit::{define_binary, define_unary, signature};
 use super::super::math::{BinaryFn, MathFn};
 use super::backlog::Backlog;
+use super::copy;
 use cranelift_codegen::Context;
-use cranelift_codegen::ir::Type;
+use cranelift_codegen::ir::{Signature, Type};
+use cranelift_codegen::isa::CallConv;
 use cranelift_frontend::FunctionBuilderContext;
 use cranelift_module::{FuncId, Linkage, Module};
 use std::collections::BTreeMap;
 
-/// A function of the math module at one type.
+/// A function of the math module at one type, or the one that copies.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Body {
     Unary(MathFn, Type),
     Binary(BinaryFn, Type),
+    Copy,
 }
 
 impl Body {
@@ -22,13 +25,15 @@ impl Body {
         match self {
             Body::Unary(func, ty) => func.symbol(ty),
             Body::Binary(func, ty) => func.symbol(ty),
+            Body::Copy => "mdlc_copy".to_string(),
         }
     }
 
-    fn shape(self) -> (usize, Type) {
+    fn signature(self, conv: CallConv) -> Signature {
         match self {
-            Body::Unary(_, ty) => (1, ty),
-            Body::Binary(_, ty) => (2, ty),
+            Body::Unary(_, ty) => signature(1, ty, conv),
+            Body::Binary(_, ty) => signature(2, ty, conv),
+            Body::Copy => copy::signature(conv),
         }
     }
 }
@@ -46,8 +51,7 @@ impl Bodies {
         if let Some((id, _)) = self.declared.get(&symbol) {
             return Ok(*id);
         }
-        let (arity, ty) = body.shape();
-        let signature = signature(arity, ty, module.isa().default_call_conv());
+        let signature = body.signature(module.isa().default_call_conv());
         let id = module
             .declare_function(&symbol, Linkage::Local, &signature)
             .map_err(|error| CodeError::of_module(&symbol, &error))?;
@@ -69,6 +73,7 @@ impl Bodies {
             match body {
                 Body::Unary(func, ty) => define_unary(context, scratch, config, func, ty, conv),
                 Body::Binary(func, ty) => define_binary(context, scratch, config, func, ty, conv),
+                Body::Copy => copy::define(context, scratch, config, conv),
             }
             backlog.add(module, (id, &symbol, None), context)?;
         }

@@ -15,6 +15,7 @@
 mod backlog;
 mod bodies;
 mod checked;
+mod copy;
 mod cost;
 mod dims;
 mod entry;

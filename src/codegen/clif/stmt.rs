@@ -29,10 +29,11 @@ impl<'a> FuncCx<'a, '_> {
     fn stmt(&mut self, stmt: &'a Stmt) -> Result<(), CodeError> {
         match stmt {
             Stmt::For { var, extent, reverse, kind, body } => {
-                if self.divided(stmt)? {
+                let in_lanes = *kind == LoopKind::Vector && !reverse;
+                if in_lanes && self.copied(*var, *extent, body)? || self.divided(stmt)? {
                     return Ok(());
                 }
-                if *kind == LoopKind::Vector && !reverse && self.vector_loop(*var, *extent, body, None)? {
+                if in_lanes && self.vector_loop(*var, *extent, body, None)? {
                     return Ok(());
                 }
                 let extent = self.scalar(*extent)?;
