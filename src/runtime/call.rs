@@ -87,11 +87,9 @@ pub(super) fn run(
     let exec = exec.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
     let mut context = Context { exec, ..Context::new() };
     let entry = code.entry(index);
-    // SAFETY: `code` is alive and has `func` as function `index`. `pointers` are its arguments and results
-    // in order, each aligned, borrowed for the call, and of its buffer's bytes for `dims`, which are those
-    // of the signature in order; the arena has the bytes that the plan asks for. The threads are borrowed
-    // for the call, and what runs tasks with them asks for no more than that the tasks may run at once,
-    // which the code knows of those that it has.
+    // SAFETY: `code` is alive; `pointers` are the arguments and results of its function `index`, `func`, in order,
+    // aligned, borrowed for the call, and of the bytes that `dims`, in the signature's order, give; the arena is as
+    // large as planned; the threads behind `exec` are borrowed for the call, and tasks of the code may run at once.
     let status = unsafe { entry(&mut context, dims.as_ptr(), arena.as_mut_ptr(), pointers.as_ptr()) };
     if status == Status::Ok as i32 {
         Ok(())
