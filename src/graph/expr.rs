@@ -266,6 +266,12 @@ impl Exprs {
         })
     }
 
+    /// Whether what roots use has an expression that is wanted; the roots count.
+    pub fn contain(&self, roots: &[ExprId], wanted: impl Fn(&Expr) -> bool) -> bool {
+        let needed = self.reachable(roots);
+        self.iter().any(|(id, expr, _)| needed[id.0 as usize] && wanted(expr))
+    }
+
     /// For each expression, whether the roots use it.
     pub fn reachable(&self, roots: &[ExprId]) -> Vec<bool> {
         let mut needed = vec![false; self.len()];

@@ -71,10 +71,6 @@ fn uses(index: &Index, leaf: &Leaf, wanted: &dyn Fn(u32) -> bool) -> bool {
     match leaf {
         Leaf::Index(k) => wanted(*k),
         Leaf::Var(_) => false,
-        Leaf::Opaque(id) => {
-            let needed = index.exprs.reachable(&[*id]);
-            let is_wanted = |expr: &Expr| matches!(expr, Expr::Index(k) if wanted(*k));
-            index.exprs.iter().any(|(id, expr, _)| needed[id.0 as usize] && is_wanted(expr))
-        }
+        Leaf::Opaque(id) => index.exprs.contain(&[*id], |expr| matches!(expr, Expr::Index(k) if wanted(*k))),
     }
 }

@@ -195,8 +195,7 @@ impl Lines {
     }
 
     fn reads(&self, root: ExprId) -> bool {
-        let needed = self.exprs.reachable(&[root]);
-        self.exprs.iter().any(|(id, expr, _)| needed[id.0 as usize] && matches!(expr, Expr::Read(_)))
+        self.exprs.contain(&[root], |expr| matches!(expr, Expr::Read(_)))
     }
 }
 

@@ -91,11 +91,7 @@ pub(super) fn factors(index: &Index) -> Option<([Read; 2], Vec<ExprId>)> {
 
 fn depends_on_reduction(index: &Index, id: ExprId) -> bool {
     let first = index.iterate.len() as u32;
-    let needed = index.exprs.reachable(&[id]);
-    index
-        .exprs
-        .iter()
-        .any(|(id, expr, _)| needed[id.0 as usize] && matches!(expr, Expr::Index(k) if *k >= first))
+    index.exprs.contain(&[id], |expr| matches!(expr, Expr::Index(k) if *k >= first))
 }
 
 /// The read of an operand of a type as strides over the operand's elements, if it is affine and inside

@@ -121,9 +121,7 @@ fn picked_axis(index: &Index, read: &Read) -> Option<(usize, ExprId)> {
         if form.is_transparent() {
             continue;
         }
-        let needed = index.exprs.reachable(&[*id]);
-        let reads =
-            index.exprs.iter().any(|(id, expr, _)| needed[id.0 as usize] && matches!(expr, Expr::Read(_)));
+        let reads = index.exprs.contain(&[*id], |expr| matches!(expr, Expr::Read(_)));
         if !reads || found.is_some() {
             return None;
         }

@@ -67,7 +67,8 @@ fn bound(index: &Index) -> Option<Bound> {
         let mut rest = all.clone();
         rest.remove(at);
         let roots: Vec<ExprId> = rest.iter().copied().chain([index.body]).collect();
-        (!mentions(&index.exprs, &roots, axis)).then_some(Bound { axis, ahead, reverse, rest })
+        let knows = index.exprs.contain(&roots, |expr| *expr == Expr::Index(axis as u32));
+        (!knows).then_some(Bound { axis, ahead, reverse, rest })
     })
 }
 
@@ -118,11 +119,6 @@ fn step(index: &Index, condition: ExprId) -> Option<(usize, i64, bool)> {
     // The first step must take one term at most.
     let starts = if reverse { ahead >= 0 && steps == terms } else { ahead <= 0 };
     starts.then_some((axis, ahead, reverse))
-}
-
-fn mentions(exprs: &Exprs, roots: &[ExprId], axis: usize) -> bool {
-    let reachable = exprs.reachable(roots);
-    exprs.iter().any(|(id, expr, _)| reachable[id.0 as usize] && *expr == Expr::Index(axis as u32))
 }
 
 /// The term that each step takes.

@@ -130,10 +130,8 @@ impl Simplifier<'_> {
     ) -> Option<ExprId> {
         let Expr::Read(read) = out.get(then) else { return None };
         literal(out, otherwise)?;
-        let within = out.reachable(&read.index);
-        let reads =
-            |(id, expr, _): (ExprId, &Expr, DType)| within[id.0 as usize] && matches!(expr, Expr::Read(_));
-        if read.otherwise.is_some() || out.iter().any(reads) {
+        let reads = out.contain(&read.index, |expr| matches!(expr, Expr::Read(_)));
+        if read.otherwise.is_some() || reads {
             return None;
         }
         let mut read = read.clone();

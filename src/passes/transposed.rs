@@ -192,7 +192,7 @@ fn stands_alone(index: &Index, reads: &[Read; 2], k: usize) -> Option<usize> {
             let form = affine(&index.exprs, *expr)?;
             if form.as_leaf() == Some(Leaf::Index(k as u32)) && found.is_none() {
                 found = Some(at);
-            } else if mentions(&index.exprs, *expr, k) {
+            } else if index.exprs.contain(&[*expr], |expr| *expr == Expr::Index(k as u32)) {
                 return None;
             }
         }
@@ -201,12 +201,8 @@ fn stands_alone(index: &Index, reads: &[Read; 2], k: usize) -> Option<usize> {
 }
 
 fn uses(index: &Index, reads: &[Read; 2], k: usize) -> bool {
-    reads.iter().flat_map(|read| &read.index).any(|expr| mentions(&index.exprs, *expr, k))
-}
-
-fn mentions(exprs: &Exprs, id: ExprId, k: usize) -> bool {
-    let needed = exprs.reachable(&[id]);
-    exprs.iter().any(|(id, expr, _)| needed[id.0 as usize] && *expr == Expr::Index(k as u32))
+    let all: Vec<ExprId> = reads.iter().flat_map(|read| &read.index).copied().collect();
+    index.exprs.contain(&all, |expr| *expr == Expr::Index(k as u32))
 }
 
 fn form(index: &Index, equation: &Equation) -> Option<Form> {

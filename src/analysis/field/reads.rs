@@ -243,8 +243,7 @@ impl<'a> Reader<'a> {
     }
 
     fn has(&self, id: ExprId, wanted: &dyn Fn(&Expr) -> bool) -> bool {
-        let needed = self.index.exprs.reachable(&[id]);
-        self.index.exprs.iter().any(|(part, expr, _)| needed[part.0 as usize] && wanted(expr))
+        self.index.exprs.contain(&[id], wanted)
     }
 
     fn point(&self, k: usize, constraints: &[Constraint]) -> Positions {

@@ -103,18 +103,14 @@ impl Verifier<'_> {
 
 /// Checks that a root has a type and uses no index from `first` on.
 pub(super) fn over_iterate(what: &str, exprs: &Exprs, root: ExprId, first: usize) -> Check {
-    let needed = exprs.reachable(&[root]);
-    let uses = exprs
-        .iter()
-        .any(|(id, e, _)| needed[id.0 as usize] && matches!(e, Expr::Index(k) if *k as usize >= first));
+    let uses = exprs.contain(&[root], |e| matches!(e, Expr::Index(k) if *k as usize >= first));
     ensure!(!uses, "{what} uses a reduced index");
     Ok(())
 }
 
 /// Whether a root uses index `k`.
 pub(super) fn uses_index(exprs: &Exprs, root: ExprId, k: usize) -> bool {
-    let needed = exprs.reachable(&[root]);
-    exprs.iter().any(|(id, e, _)| needed[id.0 as usize] && matches!(e, Expr::Index(i) if *i as usize == k))
+    exprs.contain(&[root], |e| *e == Expr::Index(k as u32))
 }
 
 /// Checks that a root is a truth value.

@@ -202,8 +202,5 @@ fn read_step(env: &Env<'_>, read: &Read, axis: usize) -> Step {
 
 /// Whether an expression involves any of some indices.
 pub(super) fn uses_any(env: &Env<'_>, id: ExprId, axes: &[usize]) -> bool {
-    let needed = env.exprs.reachable(&[id]);
-    env.exprs.iter().any(|(id, expr, _)| {
-        needed[id.0 as usize] && matches!(expr, Expr::Index(k) if axes.contains(&(*k as usize)))
-    })
+    env.exprs.contain(&[id], |expr| matches!(expr, Expr::Index(k) if axes.contains(&(*k as usize))))
 }
