@@ -266,6 +266,24 @@ impl Exprs {
         })
     }
 
+    /// The conditions that must all hold for a filter, each once, in order of evaluation: `a and b`, and
+    /// `if a { b } else { false }`, whose `b` is only evaluated where `a` holds.
+    pub fn conjuncts(&self, filter: Option<ExprId>) -> Vec<ExprId> {
+        let mut found = Vec::new();
+        let mut pending: Vec<ExprId> = filter.into_iter().collect();
+        while let Some(id) = pending.pop() {
+            match self.get(id) {
+                Expr::Binary(BinaryOp::And, a, b) => pending.extend([*b, *a]),
+                Expr::Select(c, a, b) if *self.get(*b) == Expr::Const(Literal::Bool(false)) => {
+                    pending.extend([*a, *c]);
+                }
+                _ if found.contains(&id) => {}
+                _ => found.push(id),
+            }
+        }
+        found
+    }
+
     /// Whether what roots use has an expression that is wanted; the roots count.
     pub fn contain(&self, roots: &[ExprId], wanted: impl Fn(&Expr) -> bool) -> bool {
         let needed = self.reachable(roots);

@@ -22,7 +22,8 @@ pub struct Key {
     pub conjunct: usize,
 }
 
-/// The conditions whose conjunction the filter of a reduction is.
+/// The conditions whose conjunction the filter of a reduction is, and that are evaluated at every point:
+/// one that stands under another is part of that.
 pub fn conjuncts(index: &Index) -> Vec<ExprId> {
     let mut pending: Vec<ExprId> = index.reduce.iter().filter_map(|reduce| reduce.filter).collect();
     let mut found = Vec::new();

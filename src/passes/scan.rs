@@ -61,7 +61,7 @@ fn bound(index: &Index) -> Option<Bound> {
     if extremes || reduce.otherwise.is_some() || reduce.axes.len() != 1 {
         return None;
     }
-    let all = conditions(&index.exprs, reduce.filter?);
+    let all = index.exprs.conjuncts(reduce.filter);
     all.iter().enumerate().find_map(|(at, condition)| {
         let (axis, ahead, reverse) = step(index, *condition)?;
         let mut rest = all.clone();
@@ -70,22 +70,6 @@ fn bound(index: &Index) -> Option<Bound> {
         let knows = index.exprs.contain(&roots, |expr| *expr == Expr::Index(axis as u32));
         (!knows).then_some(Bound { axis, ahead, reverse, rest })
     })
-}
-
-/// The conditions that must all hold, in order: `a and b`, and `if a { b } else { false }`.
-fn conditions(exprs: &Exprs, filter: ExprId) -> Vec<ExprId> {
-    let mut pending = vec![filter];
-    let mut found = Vec::new();
-    while let Some(id) = pending.pop() {
-        match exprs.get(id) {
-            Expr::Binary(BinaryOp::And, a, b) => pending.extend([*b, *a]),
-            Expr::Select(a, b, never) if *exprs.get(*never) == Expr::Const(Literal::Bool(false)) => {
-                pending.extend([*b, *a]);
-            }
-            _ => found.push(id),
-        }
-    }
-    found
 }
 
 /// A condition between the reduced index and a result index: which, how far ahead, and the direction.

@@ -10,7 +10,7 @@ use super::schedule::{Candidate, Form, SMALL_NEST_POINTS};
 use super::{FuncCx, Lowered};
 use crate::dim::Dim;
 use crate::dtype::DType;
-use crate::graph::expr::{Expr, ExprId, Exprs, Literal};
+use crate::graph::expr::{ExprId, Exprs, Literal};
 use crate::graph::ir::{Axis, Epilogue, Reduce};
 use crate::loops::ir::{BufferId, Local, LoopKind, LoopVar, Pointer, Scalar, ScalarId, Stmt};
 use crate::ops::reduce::Reducer;
@@ -277,7 +277,7 @@ impl FuncCx<'_> {
         let identity = self.identity(reduce.reducer, term);
         let acc = self.new_local("acc", term);
         out.push(Stmt::Set { local: acc, value: identity });
-        let pending = conjuncts(nest.exprs, reduce.filter);
+        let pending = nest.exprs.conjuncts(reduce.filter);
         let mask = seen.is_none().then_some(nest.body);
         let body = self.levels(env, order, vars, &pending, mask, &mut |cx, env, masks| {
             let mut body = Vec::new();
@@ -328,7 +328,7 @@ impl FuncCx<'_> {
         out.push(Stmt::Set { local: best, value: nothing });
         let position = self.declare("position", DType::I64, Literal::Int(0), out);
         let seen = seen.unwrap_or_else(|| self.declare("seen", DType::Bool, Literal::Bool(false), out));
-        let pending = conjuncts(nest.exprs, reduce.filter);
+        let pending = nest.exprs.conjuncts(reduce.filter);
         let first = nest.iterate.len();
         let better = if reduce.reducer == Reducer::ArgMax { BinaryOp::Gt } else { BinaryOp::Lt };
         let body = self.levels(env, order, vars, &pending, None, &mut |cx, env, _| {
@@ -432,7 +432,7 @@ impl FuncCx<'_> {
         let index = self.target_index(env, target);
         let init = vec![Stmt::Store { buffer: target.buffer, index, value: identity }];
         let mut body = self.wrap(&[lane], env, vars, init);
-        let pending = conjuncts(nest.exprs, reduce.filter);
+        let pending = nest.exprs.conjuncts(reduce.filter);
         let levels: Vec<usize> = order.iter().copied().chain([lane]).collect();
         body.extend(self.levels(env, &levels, vars, &pending, Some(nest.body), &mut |cx, env, masks| {
             let mut body = Vec::new();
@@ -460,23 +460,6 @@ fn holds_loop(body: &[Stmt]) -> bool {
         Stmt::If { then, otherwise, .. } => holds_loop(then) || holds_loop(otherwise),
         _ => false,
     })
-}
-
-/// The conditions whose conjunction a filter is, in order of evaluation.
-pub(super) fn conjuncts(exprs: &Exprs, filter: Option<ExprId>) -> Vec<ExprId> {
-    let mut found = Vec::new();
-    let mut pending: Vec<ExprId> = filter.into_iter().collect();
-    while let Some(id) = pending.pop() {
-        match exprs.get(id) {
-            Expr::Binary(BinaryOp::And, a, b) => pending.extend([*b, *a]),
-            Expr::Select(c, a, b) if matches!(exprs.get(*b), Expr::Const(Literal::Bool(false))) => {
-                pending.extend([*a, *c]);
-            }
-            _ if found.contains(&id) => {}
-            _ => found.push(id),
-        }
-    }
-    found
 }
 
 /// Whether a nest may have so many points that threads are worth it; what they cost is for back ends to say.

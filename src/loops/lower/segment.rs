@@ -5,7 +5,7 @@
 //! which run in lanes. With an `else`, a flag per element remembers whether any term came.
 
 use super::expr::Env;
-use super::nest::{Nest, Target, conjuncts};
+use super::nest::{Nest, Target};
 use super::place::{Place, dense_strides};
 use super::scalar::combiner;
 use super::{FuncCx, Lowered, Work};
@@ -202,6 +202,6 @@ fn keyed(segment: &Segment, reduce: &Reduce) -> Keyed {
     });
     let (zero, extent) = (exprs.int(0), exprs.dim(extent));
     let mut conditions = vec![exprs.binary(BinaryOp::Ge, key, zero), exprs.binary(BinaryOp::Lt, key, extent)];
-    conditions.extend(conjuncts(&exprs, moved.get(1).copied()));
+    conditions.extend(exprs.conjuncts(moved.get(1).copied()));
     Keyed { body: moved[0], exprs, key, conditions }
 }
