@@ -405,9 +405,7 @@ impl FuncCx<'_> {
         let Some(mut flat) = flat else {
             let mut sum = place.offset;
             for (index, stride) in read.index.iter().zip(&place.strides) {
-                let stride = self.dim(stride);
-                let term = self.mul(at(*index), stride);
-                sum = self.add(sum, term);
+                sum = self.stepped(sum, at(*index), stride);
             }
             return Ok(sum);
         };

@@ -148,9 +148,7 @@ impl FuncCx<'_> {
             for (pointer, stride) in
                 [(&mut at_lhs, &walk.lhs), (&mut at_rhs, &walk.rhs), (&mut at_out, &walk.out)]
             {
-                let stride = self.dim(stride);
-                let term = self.mul(value, stride);
-                pointer.offset = self.add(pointer.offset, term);
+                pointer.offset = self.stepped(pointer.offset, value, stride);
             }
             loops.push((var, self.dim(&walk.extent)));
         }

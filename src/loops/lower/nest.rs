@@ -81,9 +81,7 @@ impl FuncCx<'_> {
         axes.sort_by_key(|k| env.order.iter().position(|o| o == k));
         let mut sum = target.offset;
         for k in axes {
-            let stride = self.dim(&target.strides[k]);
-            let term = self.mul(env.index[k], stride);
-            sum = self.add(sum, term);
+            sum = self.stepped(sum, env.index[k], &target.strides[k]);
         }
         sum
     }

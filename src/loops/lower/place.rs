@@ -85,6 +85,13 @@ impl Place {
 }
 
 impl FuncCx<'_> {
+    /// An offset some steps along an axis further: `from + steps * stride`.
+    pub(super) fn stepped(&mut self, from: ScalarId, steps: ScalarId, stride: &Dim) -> ScalarId {
+        let stride = self.dim(stride);
+        let term = self.mul(steps, stride);
+        self.add(from, term)
+    }
+
     /// Copies all elements; both places have the same shape.
     pub(super) fn copy(&mut self, from: &Place, to: &Place, out: &mut Vec<Stmt>) -> Lowered<()> {
         let (mut shape, mut sources, mut targets) =
@@ -98,10 +105,8 @@ impl FuncCx<'_> {
         for k in &real {
             let var = self.new_var("i");
             let position = self.var(var);
-            let (s, t) = (self.dim(&sources[*k]), self.dim(&targets[*k]));
-            let (s, t) = (self.mul(position, s), self.mul(position, t));
-            source = self.add(source, s);
-            target = self.add(target, t);
+            source = self.stepped(source, position, &sources[*k]);
+            target = self.stepped(target, position, &targets[*k]);
             loops.push((var, self.dim(&shape[*k])));
         }
         let value = self.load(from.buffer, source);

@@ -92,11 +92,7 @@ impl FuncCx<'_> {
         let mut slice = Place { strides: vec![Dim::ZERO; ty.shape.len()], shape: ty.shape, ..whole.clone() };
         for (place, stride) in region.places[result].iter().zip(strides) {
             match place {
-                Axes::Loop(k) => {
-                    let stride = self.dim(&stride);
-                    let term = self.mul(index[*k], stride);
-                    slice.offset = self.add(slice.offset, term);
-                }
+                Axes::Loop(k) => slice.offset = self.stepped(slice.offset, index[*k], &stride),
                 Axes::Slice(k) => slice.strides[*k] = stride,
             }
         }

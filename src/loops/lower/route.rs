@@ -225,11 +225,7 @@ impl FuncCx<'_> {
 
     /// An offset moved by indices.
     fn moved(&mut self, from: ScalarId, index: &[ScalarId], strides: &[Dim]) -> ScalarId {
-        index.iter().zip(strides).fold(from, |sum, (index, stride)| {
-            let stride = self.dim(stride);
-            let term = self.mul(*index, stride);
-            self.add(sum, term)
-        })
+        index.iter().zip(strides).fold(from, |sum, (index, stride)| self.stepped(sum, *index, stride))
     }
 
     /// What the row at some indices picks, with the check that it is there.
@@ -410,10 +406,9 @@ impl FuncCx<'_> {
         split.rows = Some(self.local(rows));
         let walk = split.m.clone();
         let step = |of: fn(&Walk) -> &Dim| walk.as_ref().map_or(Dim::ZERO, |walk| of(walk).clone());
-        let mut moved = |at: Pointer, by: ScalarId, stride: &Dim| {
-            let stride = self.dim(stride);
-            let term = self.mul(by, stride);
-            Pointer { offset: self.add(at.offset, term), ..at }
+        let mut moved = |at: Pointer, by: ScalarId, stride: &Dim| Pointer {
+            offset: self.stepped(at.offset, by, stride),
+            ..at
         };
         let at_left = moved(left.at, first, &step(|walk| &walk.lhs));
         let at_right = moved(of.rhs.at, pick, &of.pick.stride);
@@ -448,9 +443,7 @@ impl FuncCx<'_> {
             let first = cx.mul(place, width);
             let mut source = cx.add(from.offset, first);
             for k in &columns {
-                let stride = cx.dim(&strides[*k]);
-                let term = cx.mul(index[*k], stride);
-                source = cx.add(source, term);
+                source = cx.stepped(source, index[*k], &strides[*k]);
             }
             let target = cx.moved(of.out.offset, &index, of.strides);
             let mut value = cx.load(from.buffer, source);

@@ -61,12 +61,10 @@ impl FuncCx<'_> {
     }
 
     fn along(&mut self, source: &Place, dest: &Place, axis: usize, at: At, by: ScalarId) -> At {
-        let mut moved = |from: ScalarId, place: &Place| {
-            let stride = self.dim(&place.strides[axis]);
-            let by = self.mul(by, stride);
-            self.add(from, by)
-        };
-        At { source: moved(at.source, source), result: moved(at.result, dest) }
+        At {
+            source: self.stepped(at.source, by, &source.strides[axis]),
+            result: self.stepped(at.result, by, &dest.strides[axis]),
+        }
     }
 
     /// One row, with the sum in a local.

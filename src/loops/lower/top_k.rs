@@ -46,12 +46,6 @@ impl FuncCx<'_> {
         Ok(vec![values, indices])
     }
 
-    fn stepped(&mut self, from: ScalarId, steps: ScalarId, stride: &Dim) -> ScalarId {
-        let stride = self.dim(stride);
-        let term = self.mul(steps, stride);
-        self.add(from, term)
-    }
-
     fn row(&mut self, source: &Place, at: ScalarId, rows: &Rows, k: &Dim) -> Vec<Stmt> {
         let last = source.shape.len() - 1;
         let var = self.new_var("i");
