@@ -208,9 +208,7 @@ fn parts(cx: &FuncCx<'_>, attend: &Attend, env: &Env<'_>, condition: ExprId) -> 
 
 /// Whether kernels compare it in lanes: both sides are sums of indices.
 fn is_bound(exprs: &Exprs, id: ExprId) -> bool {
-    let plain = |id: ExprId| {
-        affine(exprs, id).is_some_and(|form| form.terms.keys().all(|leaf| !matches!(leaf, Leaf::Opaque(_))))
-    };
+    let plain = |id: ExprId| affine(exprs, id).is_some_and(|form| form.is_transparent());
     matches!(exprs.get(id), Expr::Binary(_, a, b) if plain(*a) && plain(*b))
 }
 
