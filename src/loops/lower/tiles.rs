@@ -238,10 +238,11 @@ impl Walk<'_, '_> {
                 let a = self.truth(cx, a, out)?;
                 Ok(Truth { may: cx.not(a.must), must: cx.not(a.may), fails: a.fails })
             }
-            Expr::Binary(BinaryOp::And, a, b) => self.both(cx, a, b, false, out),
-            Expr::Select(c, a, b) if is(b, false) => self.both(cx, c, a, true, out),
-            Expr::Binary(BinaryOp::Or, a, b) => self.either(cx, a, b, false, out),
-            Expr::Select(c, a, b) if is(a, true) => self.either(cx, c, b, true, out),
+            Expr::Binary(op @ (BinaryOp::And | BinaryOp::Or), a, b) => {
+                self.joined(cx, op, (a, b), false, out)
+            }
+            Expr::Select(c, a, b) if is(b, false) => self.joined(cx, BinaryOp::And, (c, a), true, out),
+            Expr::Select(c, a, b) if is(a, true) => self.joined(cx, BinaryOp::Or, (c, b), true, out),
             Expr::Select(c, a, b) => self.chosen(cx, c, a, b, out),
             Expr::Binary(op, a, b) if self.env.exprs.dtype(a) == DType::I64 && is_comparison(op) => {
                 match (self.span(cx, a, out)?, self.span(cx, b, out)?) {
@@ -275,41 +276,23 @@ impl Walk<'_, '_> {
         cx.bool(may)
     }
 
-    /// A conjunction; with `lazy`, the right side is only evaluated where the left one holds.
-    fn both(
+    /// A conjunction or disjunction; with `lazy`, the right side is only evaluated where the left one does
+    /// not decide.
+    fn joined(
         &mut self,
         cx: &mut FuncCx<'_>,
-        a: ExprId,
-        b: ExprId,
+        op: BinaryOp,
+        (a, b): (ExprId, ExprId),
         lazy: bool,
         out: &mut Vec<Stmt>,
     ) -> Lowered<Truth> {
         let left = self.truth(cx, a, out)?;
-        let right = self.only_if(cx, left.may, b, out)?;
-        let fails = if lazy { cx.and(left.may, right.fails) } else { right.fails };
-        Ok(Truth {
-            may: cx.and(left.may, right.may),
-            must: cx.and(left.must, right.must),
-            fails: cx.or(left.fails, fails),
-        })
-    }
-
-    /// A disjunction; with `lazy`, the right side is only evaluated where the left one does not hold.
-    fn either(
-        &mut self,
-        cx: &mut FuncCx<'_>,
-        a: ExprId,
-        b: ExprId,
-        lazy: bool,
-        out: &mut Vec<Stmt>,
-    ) -> Lowered<Truth> {
-        let left = self.truth(cx, a, out)?;
-        let open = cx.not(left.must);
+        let open = if op == BinaryOp::And { left.may } else { cx.not(left.must) };
         let right = self.only_if(cx, open, b, out)?;
         let fails = if lazy { cx.and(open, right.fails) } else { right.fails };
         Ok(Truth {
-            may: cx.or(left.may, right.may),
-            must: cx.or(left.must, right.must),
+            may: cx.binary(op, left.may, right.may),
+            must: cx.binary(op, left.must, right.must),
             fails: cx.or(left.fails, fails),
         })
     }
