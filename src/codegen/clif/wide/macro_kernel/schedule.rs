@@ -387,21 +387,21 @@ impl MacroCx<'_, '_> {
             self.pass(slot::RHS, right);
             self.pass(slot::RHS_ROW, product.rhs_row);
         }
-        let Choice::If(condition) = packed else {
-            return match packed {
-                Choice::Always => self.pack_strip(product, strip, right, terms),
-                _ => Ok(()),
-            };
-        };
-        let (on, done) = (self.builder.create_block(), self.builder.create_block());
-        self.builder.ins().brif(condition, on, &[], done, &[]);
-        self.builder.seal_block(on);
-        self.builder.switch_to_block(on);
-        self.pack_strip(product, strip, right, terms)?;
-        self.builder.ins().jump(done, &[]);
-        self.builder.seal_block(done);
-        self.builder.switch_to_block(done);
-        Ok(())
+        match packed {
+            Choice::Never => Ok(()),
+            Choice::Always => self.pack_strip(product, strip, right, terms),
+            Choice::If(condition) => {
+                let (on, done) = (self.builder.create_block(), self.builder.create_block());
+                self.builder.ins().brif(condition, on, &[], done, &[]);
+                self.builder.seal_block(on);
+                self.builder.switch_to_block(on);
+                self.pack_strip(product, strip, right, terms)?;
+                self.builder.ins().jump(done, &[]);
+                self.builder.seal_block(done);
+                self.builder.switch_to_block(done);
+                Ok(())
+            }
+        }
     }
 
     fn pack_strip(
