@@ -120,7 +120,7 @@ impl MacroCx<'_, '_> {
         let mut total = self.int(0);
         let mut counted = Vec::with_capacity(all.len());
         for panels in all {
-            let own = self.units(product, &panels);
+            let own = self.units(product, &panels)?;
             let units = self.builder.ins().imul(own, panels.count);
             counted.push((panels, own, total, units));
             total = self.builder.ins().iadd(total, units);
@@ -142,21 +142,24 @@ impl MacroCx<'_, '_> {
 
     /// Units of work of one panel: its strips, or blocks of columns where rows are taken singly. A unit is
     /// computed in the same way whatever units are computed beside it.
-    fn units(&mut self, product: &Product<'_>, panels: &Panels) -> Value {
-        if self.is_line(product, panels) {
+    fn units(&mut self, product: &Product<'_>, panels: &Panels) -> Result<Value, CodeError> {
+        if self.line(product, panels)?.is_some() {
             let above = self.builder.ins().iadd_imm_s(product.n, LINE_COLUMNS - 1);
-            return self.builder.ins().udiv_imm_u(above, LINE_COLUMNS);
+            return Ok(self.builder.ins().udiv_imm_u(above, LINE_COLUMNS));
         }
         let zero = self.int(0);
         let strips = self.strips(product, panels.bands[0].rows);
-        strips.iter().fold(zero, |sum, strip| self.builder.ins().iadd(sum, strip.count))
+        Ok(strips.iter().fold(zero, |sum, strip| self.builder.ins().iadd(sum, strip.count)))
     }
 
-    /// Whether rows are taken singly, each reading the whole matrix in order.
-    fn is_line(&self, product: &Product<'_>, panels: &Panels) -> bool {
+    /// The kernel for rows that are taken singly, each reading the whole matrix in order, where they are.
+    fn line(&mut self, product: &Product<'_>, panels: &Panels) -> Result<Option<FuncRef>, CodeError> {
         let lanes = self.isa.lanes() as i64;
         let wide = product.of.columns.is_none_or(|n| n > MAX_STRIP_VECTORS * lanes);
-        panels.bands[0].rows == 1 && wide && !product.of.transposed && product.of.outer == 0
+        if panels.bands[0].rows != 1 || !wide || product.of.transposed || product.of.outer > 0 {
+            return Ok(None);
+        }
+        self.kernel(Shape::Line(Line { tail: product.of.tail.clone() }))
     }
 
     /// Rows in full panels, and what is left over in tiles of two heights that differ by one, or,
@@ -228,8 +231,8 @@ impl MacroCx<'_, '_> {
         panels: &Panels,
         units: Option<(Span, Value)>,
     ) -> Result<(), CodeError> {
-        if self.is_line(product, panels) && self.lines(product, panels, units.map(|(span, _)| span))? {
-            return Ok(());
+        if let Some(kernel) = self.line(product, panels)? {
+            return self.lines(product, panels, kernel, units.map(|(span, _)| span));
         }
         let rows = panels.bands[0].rows;
         let parts = self.parts(product, rows);
@@ -520,10 +523,9 @@ impl MacroCx<'_, '_> {
         &mut self,
         product: &Product<'_>,
         panels: &Panels,
+        kernel: FuncRef,
         units: Option<Span>,
-    ) -> Result<bool, CodeError> {
-        let line = Line { tail: product.of.tail.clone() };
-        let Some(kernel) = self.kernel(Shape::Line(line))? else { return Ok(false) };
+    ) -> Result<(), CodeError> {
         let zero = self.int(0);
         // Bands of single rows are one panel, whatever its count says.
         let all = panels.bands[0].tiles;
@@ -559,7 +561,6 @@ impl MacroCx<'_, '_> {
             cx.pass_moving(product, row, first);
             cx.call(kernel, cx.block);
             Ok(())
-        })?;
-        Ok(true)
+        })
     }
 }
