@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod random;
+
 use mdlc::codegen::target::Kernels;
 use mdlc::driver::{Compiler, Unit};
 use mdlc::graph::dims::bind_dims;
@@ -11,32 +13,9 @@ use mdlc::graph::ir::{Op, RegionKind};
 use mdlc::loops::buffers;
 use mdlc::runtime::{Compiled, Weights};
 use mdlc::tensor::{Data, Tensor};
+use random::Random;
 use std::fmt::Write;
 use std::path::Path;
-
-/// SplitMix64 (Steele, Lea and Flood 2014): small, seeded, the same everywhere.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
-    }
-
-    fn pick<'a>(&mut self, of: &[&'a str]) -> &'a str {
-        of[self.below(of.len())]
-    }
-
-    fn real(&mut self) -> f32 {
-        (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    }
-}
 
 /// Conditions on a query and a key, over the inputs of [`program`].
 const PATTERNS: [&str; 24] = [

@@ -13,6 +13,8 @@
     reason = "a test fails by panicking and shows what it covered"
 )]
 
+mod random;
+
 use mdlc::codegen::target::{Grain, Options};
 use mdlc::driver::{Compiler, Unit};
 use mdlc::dtype::DType;
@@ -23,33 +25,10 @@ use mdlc::loops::ir::{LoopProgram, Scalar, ScalarId, Stmt};
 use mdlc::ops::scalar::BinaryOp;
 use mdlc::runtime::{Compiled, Threads, Weights};
 use mdlc::tensor::{Data, Tensor};
+use random::Random;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
-
-/// SplitMix64 (Steele, Lea and Flood 2014): small, seeded, the same everywhere.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
-    }
-
-    fn pick<'a, T: ?Sized>(&mut self, of: &[&'a T]) -> &'a T {
-        of[self.below(of.len())]
-    }
-
-    fn real(&mut self) -> f32 {
-        (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    }
-}
 
 /// Shapes that values of a program have.
 #[derive(Clone, Copy, PartialEq)]
