@@ -212,12 +212,8 @@ fn groups(graph: &Graph, id: NodeIndex, index: &Index) -> Vec<Range<usize>> {
 /// Kinds of the result's axes from those of the op's. Phases of a plane are part of the plane.
 fn of_shape(graph: &Graph, id: NodeIndex, index: &Index, axes: &[Option<Kind>]) -> Vec<Option<Kind>> {
     let kind = |group: Range<usize>| {
-        let kinds = &axes[group];
-        kinds.iter().find(|kind| **kind == Some(Kind::Plane)).copied().flatten().or(kinds
-            .iter()
-            .flatten()
-            .next()
-            .copied())
+        let kinds: Vec<Kind> = axes[group].iter().flatten().copied().collect();
+        if kinds.contains(&Kind::Plane) { Some(Kind::Plane) } else { kinds.first().copied() }
     };
     groups(graph, id, index).into_iter().map(kind).collect()
 }
