@@ -17,11 +17,10 @@ use std::process::ExitCode;
 pub fn run(args: &RunArgs) -> Result<ExitCode, Error> {
     let Loaded { mut unit, weights, mapped, choices, .. } = load(&args.call)?;
     let name = unit.program.signature.name.clone();
-    let threads = args.call.threads.start()?;
     let (computed, made_up) = if args.reference {
         by_reference(&unit, &weights, &choices)?
     } else {
-        natively(&mut unit, &weights, &choices, &threads)?
+        natively(&mut unit, &weights, &choices, &args.call.threads.start()?)?
     };
     if let Some(path) = &args.output {
         write_tensors(path, computed.outputs.iter().map(|(name, tensor)| (name, tensor.view())))?;
