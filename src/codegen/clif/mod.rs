@@ -216,9 +216,8 @@ impl Definer<'_> {
                 emitted.notes,
             ));
         }
-        let job = (id, name, Some(compiled.number));
-        compiled.stats.clif_insts += self.backlog.add(self.module, job, &mut self.context)?;
         let owner = Some(compiled.number);
+        compiled.stats.clif_insts += self.backlog.add(self.module, (id, name, owner), &mut self.context)?;
         let (scratch, context) = (&mut self.scratch, &mut self.context);
         let backlog = (&mut self.backlog, owner);
         let products = self.macro_kernels.emit(self.module, &mut self.kernels, scratch, context, backlog)?;
