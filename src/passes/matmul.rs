@@ -37,10 +37,7 @@ fn recognise(graph: &Graph, id: NodeIndex, vars: &Vars) -> Option<(MatMul, Vec<V
     let reduce = index.reduce.as_ref().filter(|_| is_plain_sum(index))?;
     let operands = graph.operands(id);
     let ranges = Ranges { indices: index.extents(), vars: vars.clone() };
-    let (reads, scales) = factors(index)?;
-    if reads.iter().any(|read| read.otherwise.is_some()) {
-        return None;
-    }
+    let (reads, scales) = inner_factors(index)?;
     let view = |read: &Read| {
         let operand = operands[read.port as usize];
         view(graph, index, read, operand, (DType::F32, None), &ranges).map(|(view, _)| view)
@@ -87,6 +84,11 @@ pub(super) fn factors(index: &Index) -> Option<([Read; 2], Vec<ExprId>)> {
     }
     let reads: [Read; 2] = reads.try_into().ok()?;
     Some((reads, scales))
+}
+
+/// The factors of a product that reads its operands inside only.
+pub(super) fn inner_factors(index: &Index) -> Option<([Read; 2], Vec<ExprId>)> {
+    factors(index).filter(|(reads, _)| reads.iter().all(|read| read.otherwise.is_none()))
 }
 
 fn depends_on_reduction(index: &Index, id: ExprId) -> bool {

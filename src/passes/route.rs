@@ -8,7 +8,7 @@
 
 use super::Changed;
 use super::epilogue::is_eager;
-use super::matmul::{factors, is_plain_sum, scale_epilogue, view};
+use super::matmul::{inner_factors, is_plain_sum, scale_epilogue, view};
 use super::walk::{Vars, for_each_graph};
 use crate::dim::Dim;
 use crate::dtype::DType;
@@ -43,7 +43,7 @@ pub(super) fn columns(graph: &Graph, id: NodeIndex) -> Option<Vec<usize>> {
     Some((0..roles.len()).filter(|k| roles[*k] == Role::N).collect())
 }
 
-/// A recognised product. Its operands are the two factors, the picks, and what the epilogue reads.
+/// A recognised product. Its operands are the two inner_factors, the picks, and what the epilogue reads.
 struct Route {
     product: MatMul,
     operands: Vec<Value>,
@@ -73,10 +73,7 @@ fn recognise(graph: &Graph, id: NodeIndex, vars: &Vars) -> Option<Route> {
     let reduce = index.reduce.as_ref().filter(|_| is_plain_sum(index))?;
     let operands = graph.operands(id);
     let ranges = Ranges { indices: index.extents(), vars: vars.clone() };
-    let (reads, scales) = factors(index)?;
-    if reads.iter().any(|read| read.otherwise.is_some()) {
-        return None;
-    }
+    let (reads, scales) = inner_factors(index)?;
     let picking = |read: &Read| picked_axis(index, read);
     let (left, right, (axis, picked)) = match (picking(&reads[0]), picking(&reads[1])) {
         (None, Some(found)) => (&reads[0], &reads[1], found),

@@ -12,7 +12,7 @@
 //! summed. A filter that holds anything else, or strides that share neither form, stay as they are.
 
 use super::Changed;
-use super::matmul::factors;
+use super::matmul::inner_factors;
 use super::simplify::simplify_index;
 use super::walk::{Vars, for_each_graph};
 use crate::dim::Dim;
@@ -103,10 +103,7 @@ fn equations(index: &Index) -> Option<Vec<Equation>> {
     if !plain || index.result_dtype() != DType::F32 {
         return None;
     }
-    let (reads, scales) = factors(index)?;
-    if !scales.is_empty() || reads.iter().any(|read| read.otherwise.is_some()) {
-        return None;
-    }
+    let (reads, _) = inner_factors(index).filter(|(_, scales)| scales.is_empty())?;
     let conditions = conjuncts(index);
     let found: Option<Vec<Equation>> =
         conditions.iter().map(|condition| equation(index, &reads, *condition)).collect();
