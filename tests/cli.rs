@@ -65,6 +65,43 @@ fn check_warns_of_sizes_that_must_be_equal() {
     assert_eq!(value["diagnostics"][0]["severity"], "warning");
 }
 
+/// The levels of processors: what they lack is not in their code, and what they have asks for its kernels.
+#[test]
+fn code_is_made_for_the_processors_that_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = "module M() { forward(x: [64]) -> [64] = tanh(x) }\nmodel m = M()\n";
+    let good = model(folder.path(), source);
+    let out = folder.path().join("m.o");
+    for (cpu, register, needs, lacks) in [
+        ("baseline", "", "fma", "avx2"),
+        ("x86-64-v3", "ymm", "avx2", "avx512f"),
+        ("x86-64-v4", "zmm", "avx512vl", "avx512vbmi"),
+    ] {
+        let shown = mdlc().args(["dump", &good, "--emit", "asm", "--target-cpu", cpu]).assert().code(0);
+        let text = String::from_utf8(shown.get_output().stdout.clone()).unwrap();
+        assert_eq!(text.is_empty(), register.is_empty(), "{cpu}");
+        assert!(text.contains(register), "{cpu}:\n{text}");
+        mdlc().args(["compile", &good, "--target-cpu", cpu, "-o"]).arg(&out).assert().code(0);
+        let header = fs::read_to_string(folder.path().join("m.h")).unwrap();
+        assert!(header.contains(needs) && !header.contains(lacks), "{cpu}:\n{header}");
+        let object = fs::read(&out).unwrap();
+        let holds = |text: &str| object.windows(text.len()).any(|w| w == text.as_bytes());
+        assert!(holds(&format!("\"{needs}\"")) && !holds(&format!("\"{lacks}\"")), "{cpu}");
+    }
+    let here = mdlc().args(["run", &good, "--json", "--target-cpu", "baseline"]).assert().code(0);
+    let value: Value = serde_json::from_slice(&here.get_output().stdout).unwrap();
+    assert_eq!(value["backend"], "clif");
+    // Kernels that the level has no instructions for.
+    let args = ["dump", &good, "--emit", "asm", "--backend", "avx512", "--target-cpu", "x86-64-v3"];
+    let refused = mdlc().args(args).assert().code(5);
+    let told = String::from_utf8_lossy(&refused.get_output().stderr).into_owned();
+    assert!(told.contains("x86-64-v3 lacks avx512f, avx512bw, avx512dq, avx512vl"), "{told}");
+    // On a processor without AVX-512 the same code is looked at, and not run.
+    let runs = mdlc().args(["run", &good, "--target-cpu", "x86-64-v4"]).output().unwrap();
+    let can = Kernels::Of(Isa::Avx512).isa().is_ok();
+    assert_eq!(runs.status.code(), Some(if can { 0 } else { 5 }));
+}
+
 #[test]
 fn run_writes_its_outputs_or_leaves_the_file_alone() {
     let folder = tempfile::tempdir().unwrap();

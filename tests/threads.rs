@@ -63,7 +63,9 @@ fn differences(
     inputs: &Named<'_>,
     threads: &[Threads],
 ) -> (Vec<String>, usize) {
-    let compiled = |grain| Compiled::with(loops.clone(), Options { kernels, grain }, None).unwrap();
+    let compiled = |grain| {
+        Compiled::with(loops.clone(), Options { kernels, grain, ..Options::default() }, None).unwrap()
+    };
     let undivided = compiled(Grain::NEVER);
     assert_eq!(tasks(&undivided), 0);
     let want = outcome(&undivided.bind(weights).unwrap(), inputs);

@@ -1,8 +1,8 @@
 //! The command line as types. `clap` reads it; nothing here acts.
 
-use crate::codegen::target::Kernels;
+use crate::codegen::target::{Cpu, Kernels};
 use crate::codegen::vector::Isa;
-use crate::driver::Error;
+use crate::driver::{Compiler, Error};
 use crate::runtime::Threads;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -39,7 +39,7 @@ pub enum Command {
     Check(CheckArgs),
     /// Compile, print what came of it, and write an object, archive or shared library.
     #[command(
-        after_help = "Examples:\n  mdlc compile models/lstm.mdl --model lstm\n  mdlc compile models/bert.mdl --model bert_base --dim B=1 -o bert.so"
+        after_help = "Examples:\n  mdlc compile models/lstm.mdl --model lstm\n  mdlc compile models/bert.mdl --model bert_base --dim B=1 -o bert.so\n  mdlc compile models/lstm.mdl --model lstm --target-cpu x86-64-v3 -o lstm.o    (for any processor with AVX2)"
     )]
     Compile(CompileArgs),
     /// Compile and run on weights and inputs.
@@ -114,6 +114,24 @@ pub struct CodeArgs {
     /// The kernels of native code: the widest that this processor has, without this option.
     #[arg(long, value_enum)]
     pub backend: Option<Native>,
+    /// The processors that native code is for, and so the instructions it may use.
+    #[arg(long, value_enum, value_name = "CPU", default_value_t = TargetCpu::Native)]
+    pub target_cpu: TargetCpu,
+}
+
+/// A processor, or all of a level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TargetCpu {
+    /// This one.
+    Native,
+    /// The least: SSE 4.2, AVX and FMA. Cranelift's code alone.
+    Baseline,
+    /// AVX2, FMA, BMI.
+    #[value(name = "x86-64-v3")]
+    V3,
+    /// AVX-512 (F, BW, DQ, VL) besides.
+    #[value(name = "x86-64-v4")]
+    V4,
 }
 
 /// How many threads.
@@ -146,11 +164,24 @@ pub enum Native {
 impl CodeArgs {
     /// What native code comes from: `clif` where it has no kernels.
     pub fn name(&self) -> &'static str {
-        self.kernels().isa().ok().flatten().map_or("clif", Isa::name)
+        self.kernels().on(self.cpu()).ok().flatten().map_or("clif", Isa::name)
     }
 
-    /// As the compiler wants it.
-    pub fn kernels(&self) -> Kernels {
+    /// The compiler of such code.
+    pub fn of(&self, compiler: Compiler) -> Compiler {
+        compiler.cpu(self.cpu()).kernels(self.kernels())
+    }
+
+    fn cpu(&self) -> Cpu {
+        match self.target_cpu {
+            TargetCpu::Native => Cpu::Native,
+            TargetCpu::Baseline => Cpu::Baseline,
+            TargetCpu::V3 => Cpu::V3,
+            TargetCpu::V4 => Cpu::V4,
+        }
+    }
+
+    fn kernels(&self) -> Kernels {
         match self.backend {
             None => Kernels::Widest,
             Some(Native::Clif) => Kernels::None,

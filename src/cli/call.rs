@@ -40,8 +40,7 @@ pub fn load(args: &CallArgs) -> Result<Loaded, Error> {
         None => None,
     };
     let read_seconds = started.elapsed().as_secs_f64();
-    let at_hand =
-        inputs.iter().fold(compiler(model).kernels(code.kernels()), |c, (name, t)| c.given(name, t.shape()));
+    let at_hand = inputs.iter().fold(code.of(compiler(model)), |c, (name, t)| c.given(name, t.shape()));
     let unit = at_hand.elaborate_file(&model.file)?;
     let signature = &unit.program.signature;
     let known = |name: &String| signature.inputs.iter().any(|p| p.name == *name);

@@ -72,7 +72,7 @@ fn stage_text(args: &ModelArgs, code: &CodeArgs, stage: Stage, after: Option<&st
             Err(diagnostics) => Err(Error { sources, diagnostics }),
         };
     }
-    let mut unit = compiler(args).kernels(code.kernels()).elaborate_file(&args.file)?;
+    let mut unit = code.of(compiler(args)).elaborate_file(&args.file)?;
     let graph = |unit: &Unit, cost: bool| {
         crate::graph::print::print(&unit.program, &unit.sources, crate::graph::print::Options { cost })
     };
@@ -114,7 +114,7 @@ pub fn compile(args: &CompileArgs) -> Result<ExitCode, Error> {
         }
         return print(&stage_text(&args.model, &args.code, stage, None)?);
     }
-    let mut unit = compiler(&args.model).kernels(args.code.kernels()).elaborate_file(&args.model.file)?;
+    let mut unit = args.code.of(compiler(&args.model)).elaborate_file(&args.model.file)?;
     let cost = crate::graph::cost::program(&unit.program);
     unit.optimise(None)?;
     let loops = unit.lower()?;

@@ -6,7 +6,7 @@
 //! of zero in it, with which no other function of the object goes on.
 
 use super::abi::{ABI_VERSION, Status, offset};
-use super::target::host_features;
+use super::target::Cpu;
 
 /// Feature bits by where `cpuid` reports them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -91,15 +91,15 @@ impl Bytes {
     }
 }
 
-/// The code of `_init` for objects that use what the host has.
+/// The code of `_init` for objects that use what a processor has.
 #[cfg(target_arch = "x86_64")]
-pub(crate) fn init_code() -> Option<Vec<u8>> {
-    Some(code(Masks::of(&host_features())))
+pub(crate) fn init_code(cpu: Cpu) -> Option<Vec<u8>> {
+    Some(code(Masks::of(&cpu.features())))
 }
 
 /// Elsewhere there is nothing to check.
 #[cfg(not(target_arch = "x86_64"))]
-pub(crate) fn init_code() -> Option<Vec<u8>> {
+pub(crate) fn init_code(_: Cpu) -> Option<Vec<u8>> {
     None
 }
 

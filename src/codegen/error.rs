@@ -14,6 +14,16 @@ pub enum CodeError {
         /// Names of the features, as in `/proc/cpuinfo`.
         missing: Vec<&'static str>,
     },
+    /// A level of processors lacks what the kernels that were asked for need.
+    #[error("{level} lacks {}, which {kernels} kernels would need", .missing.join(", "))]
+    Level {
+        /// Its name.
+        level: &'static str,
+        /// Which kernels.
+        kernels: &'static str,
+        /// Names of the features.
+        missing: Vec<&'static str>,
+    },
     /// No back end for this kind of processor.
     #[error("there is no back end for this processor: {0}")]
     Target(String),
@@ -63,7 +73,7 @@ impl CodeError {
     /// As a diagnostic.
     pub fn to_diagnostic(&self) -> Diagnostic {
         let (code, fault) = match self {
-            CodeError::Cpu { .. } => ("cpu-unsupported", Fault::Abi),
+            CodeError::Cpu { .. } | CodeError::Level { .. } => ("cpu-unsupported", Fault::Abi),
             CodeError::Target(_) => ("target-unsupported", Fault::Abi),
             CodeError::TooLarge { .. } => ("function-too-large", Fault::Limit),
             CodeError::Memory(_) => ("out-of-memory", Fault::Limit),

@@ -1,7 +1,7 @@
 //! The C header of an object, and the description that the object carries.
 
 use super::abi::{ABI_VERSION, MAX_VALUES, Status};
-use super::target::host_features;
+use super::target::Cpu;
 use crate::dim::Dim;
 use crate::graph::ir::{Signature, TensorType};
 use crate::graph::print::type_text;
@@ -10,7 +10,7 @@ use crate::tensor::MAX_RANK;
 use serde_json::{Value, json};
 
 /// What `_abi` returns: version, processor features and signature as JSON.
-pub(crate) fn description(signature: &Signature) -> String {
+pub(crate) fn description(signature: &Signature, cpu: Cpu) -> String {
     let port = |name: &str, ty: &TensorType| json!({ "name": name, "dtype": ty.dtype.name(), "shape": shape(&ty.shape) });
     let ports = |ports: &[crate::graph::ir::Port]| -> Vec<Value> {
         ports.iter().map(|p| port(&p.name, &p.ty)).collect()
@@ -19,7 +19,7 @@ pub(crate) fn description(signature: &Signature) -> String {
     let dims: Vec<&str> = signature.dims.iter().map(crate::dim::Symbol::name).collect();
     json!({
         "abi": ABI_VERSION,
-        "cpu": host_features(),
+        "cpu": cpu.features(),
         "name": signature.name,
         "dims": dims,
         "inputs": ports(&signature.inputs),
@@ -37,7 +37,7 @@ fn shape(dims: &[Dim]) -> Vec<Value> {
 }
 
 /// The header of an object with a prefix.
-pub(crate) fn text(program: &LoopProgram, prefix: &str) -> String {
+pub(crate) fn text(program: &LoopProgram, prefix: &str, cpu: Cpu) -> String {
     let signature = &program.signature;
     let mut out = String::new();
     let mut line = |text: &str| {
@@ -56,6 +56,15 @@ pub(crate) fn text(program: &LoopProgram, prefix: &str) -> String {
     line(" * shared; each call in flight needs a context and a scratch of its own. Tensors are dense,");
     line(" * C order. A bool is one byte, 0 or 1. Where a status is neither OK nor FAILED, nothing has");
     line(" * been written.");
+    let features = cpu.features();
+    if !features.is_empty() {
+        line(" *");
+        line(
+            " * The code needs a processor with these features; elsewhere init returns MDLC_CPU, and no other",
+        );
+        line(" * function goes on:");
+        features.chunks(12).for_each(|some| line(&format!(" *   {}", some.join(" "))));
+    }
     for (title, entries) in tables(signature) {
         line(" *");
         line(&format!(" * {title}:"));

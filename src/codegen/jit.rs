@@ -8,7 +8,7 @@
 use super::abi::Entry;
 use super::clif::{self, Compiled, Definitions};
 use super::error::CodeError;
-use super::target::{Options, Placement, host};
+use super::target::{Options, Placement};
 use super::vector::kernels::Defined;
 use crate::loops::buffers::Plan;
 use crate::loops::ir::LoopProgram;
@@ -29,6 +29,8 @@ pub struct Code {
     module: Option<JITModule>,
     entries: Vec<Entry>,
     definitions: Definitions,
+    /// What it needs and this processor lacks: if anything, it is looked at and never run.
+    missing: Vec<&'static str>,
 }
 
 // SAFETY: the module is not touched between construction and drop; the memory that the entries
@@ -38,10 +40,10 @@ unsafe impl Send for Code {}
 unsafe impl Sync for Code {}
 
 impl Code {
-    /// Compiles a program for the host; given sources, also prints its functions.
+    /// Compiles a program; given sources, also prints its functions.
     ///
     /// # Errors
-    /// As [`clif::define`] and [`host`]; [`CodeError::Memory`] where the code finds no room.
+    /// As [`clif::define`] and [`Cpu::isa`](super::target::Cpu::isa); [`CodeError::Memory`] where the code finds no room.
     pub fn new(
         program: &LoopProgram,
         plan: &Plan,
@@ -66,14 +68,15 @@ impl Code {
         sources: Option<&SourceMap>,
         reserve_bytes: usize,
     ) -> Result<Code, CodeError> {
-        let isa = host(Placement::Memory)?;
+        let isa = options.cpu.isa(Placement::Memory)?;
         let memory = ArenaMemoryProvider::new_with_size(reserve_bytes)
             .map_err(|error| CodeError::Memory(error.to_string()))?;
         let mut builder = JITBuilder::with_isa(isa, Box::new(no_library));
         builder.memory_provider(Box::new(memory));
         // From here on the guard frees the memory, whatever happens.
         let module = Some(JITModule::new(builder));
-        let mut code = Code { module, entries: Vec::new(), definitions: Definitions::default() };
+        let (definitions, missing) = (Definitions::default(), options.cpu.missing_here());
+        let mut code = Code { module, entries: Vec::new(), definitions, missing };
         let Some(module) = code.module.as_mut() else { return Ok(code) };
         code.definitions = clif::define(module, program, plan, options, sources)?;
         module.finalize_definitions().map_err(|error| CodeError::of_module("the program", &error))?;
@@ -81,11 +84,17 @@ impl Code {
         Ok(code)
     }
 
-    /// The machine code of function `k` of the program, valid while this value lives.
+    /// The machine code of function `k` of the program, valid while this value lives; `None` where this
+    /// processor lacks its instructions.
     ///
     /// Calling it is unsafe; [`crate::runtime`] does it with everything checked.
-    pub fn entry(&self, k: usize) -> Entry {
-        self.entries[k]
+    pub fn entry(&self, k: usize) -> Option<Entry> {
+        if self.missing.is_empty() { self.entries.get(k).copied() } else { None }
+    }
+
+    /// The features that the code needs and this processor lacks.
+    pub fn missing(&self) -> &[&'static str] {
+        &self.missing
     }
 
     /// All functions, in program order.

@@ -7,7 +7,7 @@ use super::archive::archive;
 use super::clif::{self, CodeStats, Exports};
 use super::error::CodeError;
 use super::header;
-use super::target::{Options, Placement, host};
+use super::target::{Options, Placement};
 use crate::loops::buffers::{BlobLayout, LimitError, Plan};
 use crate::loops::ir::LoopProgram;
 use cranelift_codegen::ir::LibCall;
@@ -43,14 +43,15 @@ pub fn compile(
         function: program.signature.name.clone(),
         reason: error.to_string(),
     })?;
-    let isa = host(Placement::Object)?;
+    let isa = options.cpu.isa(Placement::Object)?;
     let failed = |error| CodeError::of_module(&program.signature.name, &error);
     let builder = ObjectBuilder::new(isa, prefix, Box::new(no_library)).map_err(failed)?;
     let mut module = ObjectModule::new(builder);
     let functions = clif::define(&mut module, program, plan, options, None)?.functions;
     let ids: Vec<_> = functions.iter().map(|function| function.id).collect();
-    let description = header::description(&program.signature);
-    let exports = Exports { program, plan, blob: &blob, functions: &ids, prefix, description: &description };
+    let description = header::description(&program.signature, options.cpu);
+    let (description, cpu) = (description.as_str(), options.cpu);
+    let exports = Exports { program, plan, blob: &blob, functions: &ids, prefix, description, cpu };
     clif::define_exports(&mut module, &exports)?;
     let mut product = module.finish();
     product.object.add_file_symbol(prefix.as_bytes().to_vec());
@@ -59,7 +60,7 @@ pub fn compile(
         function: program.signature.name.clone(),
         reason: error.to_string(),
     })?;
-    let header = header::text(program, prefix);
+    let header = header::text(program, prefix, options.cpu);
     let functions = functions.into_iter().map(|function| (function.name, function.stats)).collect();
     Ok(Object { bytes, header, prefix: prefix.to_string(), functions })
 }

@@ -1,8 +1,8 @@
-//! The processor that code is generated for: the host, with what it has.
+//! The processor that code is generated for: the host with what it has, or a level of x86-64.
 //!
 //! Generated code needs a fused multiply-add, whose bits cannot be had otherwise; on x86-64 that
 //! means FMA and AVX, and SSE 4.1 for rounding. With these no operation becomes a call of a
-//! library function, so generated code imports nothing.
+//! library function, so generated code imports nothing. What has them and no more is [`Cpu::Baseline`].
 
 use super::error::CodeError;
 use super::vector::Isa;
@@ -11,6 +11,107 @@ use cranelift_codegen::settings::{self, Configurable, Flags};
 
 /// What generated code needs at least, as processors name it.
 const REQUIRED_X86: [&str; 4] = ["sse4.1", "sse4.2", "avx", "fma"];
+/// What each level of processors has beyond the one before.
+const BASELINE: [&str; 7] = ["sse3", "ssse3", "sse4.1", "sse4.2", "popcnt", "avx", "fma"];
+const LEVEL_3: [&str; 4] = ["avx2", "bmi1", "bmi2", "lzcnt"];
+const LEVEL_4: [&str; 4] = ["avx512f", "avx512bw", "avx512vl", "avx512dq"];
+
+/// Which instructions code may use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Cpu {
+    /// All of this processor.
+    #[default]
+    Native,
+    /// The least that code needs, SSE 4.2, AVX and FMA; too narrow for wide kernels.
+    Baseline,
+    /// The level x86-64-v3: AVX2, FMA, BMI.
+    V3,
+    /// The level x86-64-v4: AVX-512 (F, BW, DQ, VL) besides.
+    V4,
+}
+
+impl Cpu {
+    /// As options and messages name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Cpu::Native => "native",
+            Cpu::Baseline => "baseline",
+            Cpu::V3 => "x86-64-v3",
+            Cpu::V4 => "x86-64-v4",
+        }
+    }
+
+    /// The features that code may use, by the names that `__builtin_cpu_supports` knows.
+    pub fn features(self) -> Vec<&'static str> {
+        match self {
+            Cpu::Native => host_features(),
+            Cpu::Baseline => BASELINE.to_vec(),
+            Cpu::V3 => [&BASELINE[..], &LEVEL_3].concat(),
+            Cpu::V4 => [&BASELINE[..], &LEVEL_3, &LEVEL_4].concat(),
+        }
+    }
+
+    /// Those that this processor lacks: code may run here where there are none.
+    pub fn missing_here(self) -> Vec<&'static str> {
+        match self {
+            Cpu::Native => Vec::new(),
+            level => missing(&level.features()),
+        }
+    }
+
+    /// The back end for it.
+    ///
+    /// # Errors
+    /// [`CodeError::Cpu`] where this processor is meant and lacks what all code needs, [`CodeError::Target`]
+    /// where Cranelift has no back end for it.
+    pub fn isa(self, placement: Placement) -> Result<OwnedTargetIsa, CodeError> {
+        let failed = |reason: String| CodeError::Target(reason);
+        let mut builder = match self {
+            Cpu::Native => {
+                let missing = if cfg!(target_arch = "x86_64") { missing(&REQUIRED_X86) } else { Vec::new() };
+                if !missing.is_empty() {
+                    return Err(CodeError::Cpu { missing });
+                }
+                cranelift_native::builder()
+            }
+            _ if !cfg!(target_arch = "x86_64") => {
+                return Err(failed(format!("{} is a level of x86-64 processors", self.name())));
+            }
+            _ => cranelift_native::builder_with_options(false),
+        };
+        if let (Ok(builder), false) = (&mut builder, self == Cpu::Native) {
+            let settings = self.features().into_iter().filter_map(setting);
+            settings
+                .into_iter()
+                .try_for_each(|name| builder.enable(name))
+                .map_err(|e| failed(e.to_string()))?;
+        }
+        let builder = builder.map_err(|reason| failed(reason.to_string()))?;
+        let flags = flags(placement).map_err(|error| failed(error.to_string()))?;
+        builder.finish(flags).map_err(|error| failed(error.to_string()))
+    }
+}
+
+/// What Cranelift's setting for a feature is called, where it has one.
+fn setting(feature: &str) -> Option<&'static str> {
+    Some(match feature {
+        "sse3" => "has_sse3",
+        "ssse3" => "has_ssse3",
+        "sse4.1" => "has_sse41",
+        "sse4.2" => "has_sse42",
+        "popcnt" => "has_popcnt",
+        "avx" => "has_avx",
+        "avx2" => "has_avx2",
+        "fma" => "has_fma",
+        "bmi1" => "has_bmi1",
+        "bmi2" => "has_bmi2",
+        "lzcnt" => "has_lzcnt",
+        "avx512f" => "has_avx512f",
+        "avx512dq" => "has_avx512dq",
+        "avx512vl" => "has_avx512vl",
+        _ => return None,
+    })
+}
 
 /// Which wide kernels code may use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,12 +131,28 @@ impl Kernels {
     /// # Errors
     /// [`CodeError::Cpu`] where it lacks what was asked for.
     pub fn isa(self) -> Result<Option<Isa>, CodeError> {
+        self.on(Cpu::Native)
+    }
+
+    /// The kind of kernels on a processor.
+    ///
+    /// # Errors
+    /// [`CodeError::Cpu`] or [`CodeError::Level`] where it lacks what was asked for.
+    pub fn on(self, cpu: Cpu) -> Result<Option<Isa>, CodeError> {
+        let features = cpu.features();
+        let lacks = |isa: Isa| -> Vec<&'static str> {
+            isa.features().iter().copied().filter(|feature| !features.contains(feature)).collect()
+        };
         match self {
             Kernels::None => Ok(None),
-            Kernels::Widest => Ok(Isa::ALL.into_iter().rev().find(|isa| missing(isa.features()).is_empty())),
+            Kernels::Widest => Ok(Isa::ALL.into_iter().rev().find(|isa| lacks(*isa).is_empty())),
             Kernels::Of(isa) => {
-                let missing = missing(isa.features());
-                if missing.is_empty() { Ok(Some(isa)) } else { Err(CodeError::Cpu { missing }) }
+                let missing = lacks(isa);
+                match cpu {
+                    _ if missing.is_empty() => Ok(Some(isa)),
+                    Cpu::Native => Err(CodeError::Cpu { missing }),
+                    level => Err(CodeError::Level { level: level.name(), kernels: isa.name(), missing }),
+                }
             }
         }
     }
@@ -68,6 +185,8 @@ impl Default for Grain {
 /// How code is generated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
+    /// Which instructions it may use.
+    pub cpu: Cpu,
     /// Which wide kernels it may use.
     pub kernels: Kernels,
     /// What is divided between threads.
@@ -76,7 +195,7 @@ pub struct Options {
 
 impl From<Kernels> for Options {
     fn from(kernels: Kernels) -> Self {
-        Options { kernels, grain: Grain::default() }
+        Options { kernels, ..Options::default() }
     }
 }
 
@@ -87,21 +206,6 @@ pub enum Placement {
     Memory,
     /// In an object file, position-independent.
     Object,
-}
-
-/// The host as a target.
-///
-/// # Errors
-/// [`CodeError::Cpu`] where it lacks what all code needs, [`CodeError::Target`] where Cranelift
-/// has no back end for it.
-pub fn host(placement: Placement) -> Result<OwnedTargetIsa, CodeError> {
-    let missing = if cfg!(target_arch = "x86_64") { missing(&REQUIRED_X86) } else { Vec::new() };
-    if !missing.is_empty() {
-        return Err(CodeError::Cpu { missing });
-    }
-    let builder = cranelift_native::builder().map_err(|reason| CodeError::Target(reason.to_string()))?;
-    let flags = flags(placement).map_err(|error| CodeError::Target(error.to_string()))?;
-    builder.finish(flags).map_err(|error| CodeError::Target(error.to_string()))
 }
 
 fn flags(placement: Placement) -> Result<Flags, settings::SetError> {

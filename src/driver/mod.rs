@@ -8,7 +8,7 @@ pub mod table;
 
 pub use reference::reference;
 
-use crate::codegen::target::{Grain, Kernels, Options};
+use crate::codegen::target::{Cpu, Grain, Kernels, Options};
 use crate::diag::{Diagnostic, Fault, render_plain};
 use crate::files::FileError;
 use crate::files::rename::RenameError;
@@ -145,6 +145,13 @@ impl Compiler {
     /// An optional input that will be given.
     pub fn with(mut self, name: impl Into<String>) -> Self {
         self.request.with.push(name.into());
+        self
+    }
+
+    /// Which processors native code is for; this one by default. Code for others can be written to objects
+    /// and printed, and not be bound.
+    pub fn cpu(mut self, cpu: Cpu) -> Self {
+        self.options.cpu = cpu;
         self
     }
 

@@ -86,8 +86,9 @@ pub(super) fn run(
     let exec = threads.map(Threads::exec);
     let exec = exec.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
     let mut context = Context { exec, ..Context::new() };
-    let entry = code.entry(index);
-    // SAFETY: `code` is alive; `pointers` are the arguments and results of its function `index`, `func`, in order,
+    let entry =
+        code.entry(index).ok_or(Failure::Mismatch("this processor lacks instructions of the code"))?;
+    // SAFETY: `code` is alive and this processor has its instructions; `pointers` are the arguments and results of its function `index`, `func`, in order,
     // aligned, borrowed for the call, and of the bytes that `dims`, in the signature's order, give; the arena is as
     // large as planned; the threads behind `exec` are borrowed for the call, and tasks of the code may run at once.
     let status = unsafe { entry(&mut context, dims.as_ptr(), arena.as_mut_ptr(), pointers.as_ptr()) };

@@ -44,12 +44,13 @@ impl Compiled {
     /// Compiles a loop program for this processor.
     ///
     /// # Errors
-    /// [`CompileError`]: this processor cannot run the code, or a limit is exceeded.
+    /// [`CompileError`]: this processor lacks what all code needs, or a limit is exceeded.
     pub fn new(program: LoopProgram) -> Result<Self, CompileError> {
         Self::with(program, Options::default(), None)
     }
 
-    /// As [`Compiled::new`] with options; given sources, keeps the printed Cranelift IR
+    /// As [`Compiled::new`] with options, which may say that the code is for another processor: then it can be
+    /// looked at and not be bound. Given sources, keeps the printed Cranelift IR
     /// of each function.
     ///
     /// # Errors
@@ -100,9 +101,12 @@ impl Compiled {
     /// Checks the weights and packs them, once.
     ///
     /// # Errors
-    /// [`BindError`]; all differences between these weights and the model's are found at once.
+    /// [`BindError`]: code for another processor; all differences between these weights and the model's are found at once.
     pub fn bind(&self, weights: &Weights) -> Result<Model, BindError> {
         let inner = &self.inner;
+        if !inner.code.missing().is_empty() {
+            return Err(BindError::Cpu { missing: inner.code.missing().to_vec() });
+        }
         let signature = &inner.program.signature;
         let found = resolve(signature, weights)?;
         let views: Vec<TensorView<'_>> = found.tensors.iter().map(|tensor| tensor.view()).collect();

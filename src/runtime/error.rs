@@ -118,6 +118,12 @@ pub enum BindError {
         /// Bytes.
         size_bytes: usize,
     },
+    /// The code is for another processor.
+    #[error("this processor lacks {}, which the compiled code needs", .missing.join(", "))]
+    Cpu {
+        /// Names of the features.
+        missing: Vec<&'static str>,
+    },
     /// A check of the program failed on the weights.
     #[error("{}", .0.message)]
     Failed(FailedSite),
@@ -138,6 +144,7 @@ impl BindError {
             BindError::Init { .. } => Diagnostic::error("invalid-size", title).fault(Fault::Limit),
             BindError::Limit(_) => Diagnostic::error("too-large", title).fault(Fault::Limit),
             BindError::OutOfMemory { .. } => Diagnostic::error("out-of-memory", title).fault(Fault::Limit),
+            BindError::Cpu { .. } => Diagnostic::error("cpu-unsupported", title).fault(Fault::Abi),
             BindError::Failed(failed) => failed.to_diagnostic(),
             BindError::Internal(_) => Diagnostic::error("runtime-failed", title).fault(Fault::Internal),
         }

@@ -23,7 +23,7 @@ fn instructions(program: &Program) -> usize {
 
 /// For one thread, since long work is divided and short work is not.
 fn instructions_with(program: &Program, kernels: Kernels) -> usize {
-    let options = Options { kernels, grain: Grain::NEVER };
+    let options = Options { kernels, grain: Grain::NEVER, ..Options::default() };
     let compiled = Compiled::with(lower(program).unwrap(), options, None).unwrap();
     compiled.functions().iter().map(|f| f.stats.clif_insts).sum()
 }

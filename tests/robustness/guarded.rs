@@ -197,7 +197,7 @@ impl Native {
         let dims: Vec<i64> =
             self.program.signature.dims.iter().map(|symbol| env.get(symbol).unwrap_or(0)).collect();
         let mut context = Context::new();
-        let entry = self.code.entry(function);
+        let entry = self.code.entry(function).unwrap();
         // SAFETY: the pointers are those of the function's arguments and results in order, aligned to
         // their elements and of the sizes that these dimensions give; the arena has the bytes of the
         // plan, aligned to a page or to the end of one. That nothing else is touched is what is tested.

@@ -7,6 +7,7 @@
 use super::super::abi::{ABI_VERSION, Status, dtype_code, offset, tensor};
 use super::super::cpu::init_code;
 use super::super::error::CodeError;
+use super::super::target::Cpu;
 use super::checked::{CheckedSizes, Checks};
 use super::dims::Sizes;
 use crate::dtype::DType;
@@ -37,6 +38,8 @@ pub(crate) struct Exports<'a> {
     pub prefix: &'a str,
     /// What `_abi` returns, as text.
     pub description: &'a str,
+    /// Which processors `_init` accepts.
+    pub cpu: Cpu,
 }
 
 /// The names of the exported functions.
@@ -122,7 +125,7 @@ impl ExportCx<'_> {
     /// `status init(context)`: machine code of its own where the processor is to be checked.
     fn init(&mut self, name: &str) -> Result<(), CodeError> {
         let id = declare(self.module, name, Linkage::Export, &[types::I64], types::I32)?;
-        if let Some(code) = init_code() {
+        if let Some(code) = init_code(self.exports.cpu) {
             let defined = self.module.define_function_bytes(id, 16, &code, &[]);
             return defined.map_err(|error| CodeError::of_module(name, &error));
         }

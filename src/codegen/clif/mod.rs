@@ -111,7 +111,7 @@ pub(crate) fn define(
         program.functions.iter().map(|func| constants(module, func)).collect::<Result<_, _>>()?;
     let mut definer = Definer {
         bodies: Bodies::default(),
-        kernels: Kernels::new(options.kernels.isa()?),
+        kernels: Kernels::new(options.kernels.on(options.cpu)?),
         macro_kernels: MacroKernels::default(),
         scratch: FunctionBuilderContext::new(),
         context: module.make_context(),

@@ -188,7 +188,9 @@ fn run_with(
         let model = compiled.bind(&Weights::new()).unwrap();
         model.call(inputs.iter().map(|(name, tensor)| (*name, tensor.view())))
     };
-    let compiled = |grain| Compiled::with(program.clone(), Options { kernels, grain }, None).unwrap();
+    let compiled = |grain| {
+        Compiled::with(program.clone(), Options { kernels, grain, ..Options::default() }, None).unwrap()
+    };
     let alone = call(compiled(Grain::NEVER));
     let divided = call(compiled(Grain::FINEST).with_threads(&three_threads()));
     // As text, in which NaN equals NaN and the zeros differ.

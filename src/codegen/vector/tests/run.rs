@@ -1,7 +1,7 @@
 //! Running a kernel.
 
 use super::super::isa::Isa;
-use crate::codegen::target::{Kernels, Placement, host};
+use crate::codegen::target::{Cpu, Kernels, Placement};
 use cranelift_codegen::ir::{AbiParam, types};
 use cranelift_codegen::isa::CallConv;
 use cranelift_jit::{JITBuilder, JITModule};
@@ -17,7 +17,7 @@ impl Kernel {
     /// Places machine code that [`super::super`] assembled.
     #[expect(unsafe_code, reason = "machine code becomes a function")]
     pub fn new(code: &[u8]) -> Self {
-        let isa = host(Placement::Memory).unwrap();
+        let isa = Cpu::Native.isa(Placement::Memory).unwrap();
         let mut module = JITModule::new(JITBuilder::with_isa(isa, default_libcall_names()));
         let mut signature = module.make_signature();
         signature.call_conv = CallConv::SystemV;
