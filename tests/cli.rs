@@ -422,3 +422,56 @@ fn bench_refuses_what_it_cannot_measure() {
         mdlc().args(["bench", &good]).args(options).assert().code(2);
     }
 }
+
+/// Two layers of the library, large enough to stay functions.
+const MODEL: [&str; 10] =
+    ["models/gpt2.mdl", "--model", "GPT2", "--dim", "B=1", "--dim", "T=8", "--runs", "2", "--threads=2"];
+
+#[test]
+fn a_profile_says_where_the_time_went() {
+    let folder = tempfile::tempdir().unwrap();
+    let trace = folder.path().join("trace.json");
+    let small = ["V=50", "P=16", "D=32", "heads=2", "F=64", "n=3"].map(|set| format!("--set={set}"));
+    let profile = |more: &[&str]| {
+        let output = mdlc().arg("profile").args(MODEL).args(&small).args(more).assert().code(0);
+        String::from_utf8(output.get_output().stdout.clone()).unwrap()
+    };
+    let value: Value =
+        serde_json::from_str(&profile(&["--json", "--trace", trace.to_str().unwrap()])).unwrap();
+    let kernels = value["kernels"].as_array().unwrap();
+    let shares: f64 = kernels.iter().map(|kernel| kernel["share"].as_f64().unwrap()).sum();
+    let between = value["seconds_between_kernels"].as_f64().unwrap();
+    let whole = shares + between / value["seconds_with_marks"].as_f64().unwrap();
+    assert!((whole - 1.0).abs() < 1e-6, "{whole}");
+    let named = |what: &str, module: &str| {
+        kernels.iter().find(|kernel| kernel["what"] == what && kernel["module"] == module)
+    };
+    let product = named("product 8x96x32", "transformer.h.1.attn.c_attn").unwrap();
+    assert_eq!(product["place"], "models/gpt2.mdl:9");
+    assert_eq!(product["flops"], 2.0 * 8.0 * 96.0 * 32.0);
+    assert_eq!(product["bytes"], 4.0 * (8.0 * 32.0 + 32.0 * 96.0 + 8.0 * 96.0));
+    assert_eq!(product["runs"], 1.0);
+    assert!(product["roofline"].as_f64().unwrap() > 0.0);
+
+    let events: Value = serde_json::from_str(&fs::read_to_string(&trace).unwrap()).unwrap();
+    let events = events["traceEvents"].as_array().unwrap();
+    let complete: Vec<&Value> = events.iter().filter(|event| event["ph"] == "X").collect();
+    assert_eq!(complete.iter().filter(|event| event["cat"] == "call").count(), 3);
+    assert_eq!(complete.iter().filter(|event| event["cat"] == "kernel").count(), kernels.len());
+    let number = |event: &Value, field: &str| event[field].as_f64().unwrap();
+    let call = complete.iter().find(|event| event["cat"] == "model").unwrap();
+    let end = number(call, "ts") + number(call, "dur");
+    assert!(complete.iter().all(|event| number(event, "ts") + number(event, "dur") <= end + 1e-6));
+
+    let merged: Value = serde_json::from_str(&profile(&["--json", "--merge"])).unwrap();
+    let merged = merged["kernels"].as_array().unwrap();
+    assert!(merged.len() < kernels.len() / 2);
+    let all = merged.iter().find(|kernel| kernel["what"] == "product 8x96x32").unwrap();
+    assert_eq!((&all["instances"], &all["runs"]), (&Value::from(3), &Value::from(3.0)));
+    assert_eq!(all["module"], "transformer.h");
+
+    let text = profile(&["--top", "2"]);
+    for part in ["GFLOP/s", "this machine", "models/gpt2.mdl:", "other kernels", "between kernels"] {
+        assert!(text.contains(part), "{part} in\n{text}");
+    }
+}

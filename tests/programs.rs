@@ -515,6 +515,7 @@ fn ids(stmt: &mut Stmt) -> Vec<&mut ScalarId> {
             all.extend(gemm.epilogue.as_mut().map(|e| &mut e.value));
             all
         }
+        Stmt::Mark { .. } => Vec::new(),
     }
 }
 

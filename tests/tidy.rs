@@ -26,6 +26,7 @@ const UNSAFE_MODULES: &[&str] = &[
     "src/runtime/aligned.rs",
     "src/runtime/call.rs",
     "src/runtime/pool.rs",
+    "src/runtime/record.rs",
     "src/files/map.rs",
 ];
 

@@ -52,6 +52,11 @@ pub enum Command {
         after_help = "Examples:\n  mdlc bench models/lstm.mdl --model lstm --dim T=128 --dim B=1\n  mdlc bench models/lstm.mdl --model lstm --weights w.safetensors --input x=x.npy --runs 500 --json"
     )]
     Bench(BenchArgs),
+    /// Compile, call, and say which kernels took how long: a table, JSON, a trace.
+    #[command(
+        after_help = "Examples:\n  mdlc profile models/gpt2.mdl --model gpt2 --dim B=1 --dim T=64\n  mdlc profile models/gpt2.mdl --model gpt2 --dim B=1 --dim T=64 --merge --trace gpt2.json    (open it in https://ui.perfetto.dev)"
+    )]
+    Profile(ProfileArgs),
     /// Print a stage of the compilation.
     #[command(
         after_help = "Examples:\n  mdlc dump models/feed_forward.mdl --model ffn_relu --emit graph\n  mdlc dump models/feed_forward.mdl --model ffn_relu --emit graph --after fuse\n  mdlc dump models/sparse_attention.mdl --model sparse_fixed --emit mask --pattern m1 --dim T=64"
@@ -294,6 +299,32 @@ pub struct BenchArgs {
     /// Where to write the outputs of the first call, as `run` does.
     #[arg(short, long)]
     pub output: Option<PathBuf>,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `profile`.
+#[derive(Debug, Args)]
+pub struct ProfileArgs {
+    /// What to time.
+    #[command(flatten)]
+    pub call: CallArgs,
+    /// For how long to call, without marks and with them.
+    #[arg(long, value_name = "S", default_value_t = 2.0, value_parser = duration)]
+    pub seconds: f64,
+    /// How many calls to time of each kind, instead of a duration.
+    #[arg(long, value_name = "N", conflicts_with = "seconds", value_parser = clap::value_parser!(u32).range(1..))]
+    pub runs: Option<u32>,
+    /// Add up what the instances of a module do in the same place.
+    #[arg(long)]
+    pub merge: bool,
+    /// Show so many kernels by themselves; all with 0.
+    #[arg(long, value_name = "N", default_value_t = 30)]
+    pub top: u32,
+    /// Write one call as trace events, for Perfetto or Chrome.
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
     /// Print the result as JSON.
     #[arg(long)]
     pub json: bool,

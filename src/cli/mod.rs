@@ -8,6 +8,7 @@ mod call;
 mod compile;
 mod data;
 mod mask;
+mod profile;
 mod run;
 mod sizes;
 mod verify;
@@ -30,6 +31,7 @@ pub fn main() -> ExitCode {
         Command::Compile(args) => compile::compile(args),
         Command::Run(args) => run::run(args),
         Command::Bench(args) => bench::bench(args),
+        Command::Profile(args) => profile::profile(args),
         Command::Dump(args) => compile::dump(args),
         Command::Verify(args) => verify::verify(args),
         Command::Analyze(args) => analyze::analyze(args),

@@ -29,6 +29,27 @@ pub struct Context {
     pub values: [i64; MAX_VALUES],
 }
 
+/// A context with a place for a hook behind it, as code in memory is given it. Objects know nothing of it: their
+/// code has no marks, and reads the context alone.
+#[derive(Clone, Debug)]
+#[repr(C)]
+pub struct Recorded {
+    /// The context.
+    pub context: Context,
+    /// What marks call; null for none.
+    pub hook: *const Hook,
+}
+
+/// What a mark of [`crate::loops::marks`] calls.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Hook {
+    /// Handed back to `mark`.
+    pub this: *mut std::ffi::c_void,
+    /// Called with twice the number of the mark, and one more where it ends.
+    pub mark: unsafe extern "C" fn(this: *mut std::ffi::c_void, event: u64),
+}
+
 /// One task of several: the data that all share, and its number.
 pub type Task = unsafe extern "C" fn(data: *mut std::ffi::c_void, k: u64);
 
@@ -66,9 +87,9 @@ impl Default for Context {
     }
 }
 
-/// Byte offsets of the fields of [`Context`] that generated code writes.
+/// Byte offsets of the fields of [`Context`] that generated code writes, and of the hook behind it.
 pub(crate) mod offset {
-    use super::Context;
+    use super::{Context, Recorded};
     use std::mem::offset_of;
 
     pub(crate) const VERSION: i32 = offset_of!(Context, version) as i32;
@@ -76,6 +97,16 @@ pub(crate) mod offset {
     pub(crate) const EXEC: i32 = offset_of!(Context, exec) as i32;
     pub(crate) const SITE: i32 = offset_of!(Context, site) as i32;
     pub(crate) const VALUES: i32 = offset_of!(Context, values) as i32;
+    pub(crate) const HOOK: i32 = offset_of!(Recorded, hook) as i32;
+}
+
+/// Byte offsets of the fields of [`Hook`].
+pub(crate) mod hook {
+    use super::Hook;
+    use std::mem::offset_of;
+
+    pub(crate) const THIS: i32 = offset_of!(Hook, this) as i32;
+    pub(crate) const MARK: i32 = offset_of!(Hook, mark) as i32;
 }
 
 /// Byte offsets of the fields of [`Exec`].

@@ -10,6 +10,7 @@ use super::header;
 use super::target::{Options, Placement};
 use crate::loops::buffers::{BlobLayout, LimitError, Plan};
 use crate::loops::ir::LoopProgram;
+use crate::loops::marks::is_marked;
 use cranelift_codegen::ir::LibCall;
 use cranelift_object::{ObjectBuilder, ObjectModule};
 use std::io::ErrorKind;
@@ -39,6 +40,10 @@ pub fn compile(
     prefix: &str,
 ) -> Result<Object, CodeError> {
     clif::check_types(&program.signature)?;
+    if is_marked(program) {
+        let (function, reason) = (program.signature.name.clone(), "objects have no marks".to_string());
+        return Err(CodeError::Internal { function, reason });
+    }
     let blob = BlobLayout::new(program).map_err(|LimitError(error)| CodeError::TooLarge {
         function: program.signature.name.clone(),
         reason: error.to_string(),

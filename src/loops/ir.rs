@@ -66,6 +66,19 @@ pub struct Local(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SiteId(pub u32);
 
+/// A pair of marks; see [`super::marks`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MarkId(pub u32);
+
+/// Which of a pair of marks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Edge {
+    /// The work begins.
+    Begin,
+    /// It has ended.
+    End,
+}
+
 /// A scalar expression.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Scalar {
@@ -196,6 +209,8 @@ pub enum Stmt {
     Call { func: usize, args: Vec<Pointer>, results: Vec<Pointer> },
     /// A leaf kernel.
     Kernel(Box<Kernel>),
+    /// Tells whoever records the call that a piece of work begins or ends; nothing otherwise.
+    Mark { mark: MarkId, edge: Edge },
 }
 
 /// Element `offset` of a buffer.

@@ -9,6 +9,7 @@ pub mod hoist;
 pub mod interp;
 pub mod ir;
 pub mod lower;
+pub mod marks;
 pub mod print;
 pub mod private;
 pub mod promote;

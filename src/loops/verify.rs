@@ -8,6 +8,7 @@
 use super::ir::{
     BufferKind, Kernel, Local, LoopFunc, LoopKind, LoopProgram, LoopVar, Scalar, ScalarId, Stmt,
 };
+use super::marks::has_marks;
 use super::walk::{Defined, bodies, roots};
 use crate::dtype::DType;
 use crate::graph::expr::Literal;
@@ -132,6 +133,7 @@ impl Verifier<'_> {
                 results.iter().try_for_each(|pointer| self.written(pointer.buffer))?;
             }
             Stmt::Kernel(kernel) => self.kernel(kernel)?,
+            Stmt::Mark { .. } => {}
         }
         Ok(())
     }
@@ -211,7 +213,8 @@ impl Verifier<'_> {
             }
             LoopKind::Parallel => {
                 expect(!outer_set(body), "a parallel loop changes its own locals only")?;
-                expect(!calls(body), "a parallel loop calls nothing")
+                expect(!calls(body), "a parallel loop calls nothing")?;
+                expect(!has_marks(body), "a parallel loop has no marks inside")
             }
         }
     }

@@ -37,7 +37,7 @@ impl Defined {
                         self.locals.insert(epilogue.acc);
                     }
                 }
-                Stmt::If { .. } | Stmt::Fail { .. } => {}
+                Stmt::If { .. } | Stmt::Fail { .. } | Stmt::Mark { .. } => {}
             }
             for inner in bodies(stmt) {
                 self.add(inner);
@@ -87,6 +87,7 @@ pub fn map_roots(stmt: &mut Stmt, map: &mut dyn FnMut(ScalarId) -> ScalarId) {
                 *strides = (map(strides.0), map(strides.1));
             }
         }
+        Stmt::Mark { .. } => {}
     }
 }
 

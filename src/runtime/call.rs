@@ -6,8 +6,9 @@
 #![expect(unsafe_code, reason = "native code is called here")]
 
 use super::aligned::AlignedBytes;
+use super::record::Recorder;
 use super::threads::Threads;
-use crate::codegen::abi::{Context, MAX_VALUES, Status};
+use crate::codegen::abi::{Context, Exec, Hook, MAX_VALUES, Recorded, Status};
 use crate::codegen::jit::Code;
 use crate::graph::dims::DimEnv;
 use crate::loops::buffers;
@@ -45,6 +46,9 @@ pub(super) struct Target<'a> {
     pub threads: Option<&'a Threads>,
 }
 
+/// What a function is called with.
+type Pointers<'a> = &'a [*mut u8];
+
 /// Why a call gave no result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
@@ -65,8 +69,9 @@ pub(super) fn run(
     arena: &mut AlignedBytes,
     operands: &[Operand<'_>],
     outputs: &mut [Output<'_>],
+    recorder: Option<&mut Recorder>,
 ) -> Result<(), Failure> {
-    let Target { code, func, index, env, dims, arena_bytes, threads } = target;
+    let Target { func, env, arena_bytes, threads, .. } = target;
     if arena.len() < arena_bytes {
         return Err(Failure::Mismatch("the arena is too small"));
     }
@@ -84,18 +89,37 @@ pub(super) fn run(
         pointers.push(checked(func, env, id, start, len_bytes)?);
     }
     let exec = threads.map(Threads::exec);
+    match recorder {
+        None => enter(target, arena, &pointers, exec, None),
+        Some(recorder) => {
+            recorder.around(exec, |exec, hook| enter(target, arena, &pointers, exec, Some(hook)))
+        }
+    }
+}
+
+/// Calls a function whose arguments have been checked.
+fn enter(
+    target: Target<'_>,
+    arena: &mut AlignedBytes,
+    pointers: Pointers<'_>,
+    exec: Option<Exec>,
+    hook: Option<&Hook>,
+) -> Result<(), Failure> {
     let exec = exec.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-    let mut context = Context { exec, ..Context::new() };
-    let entry =
-        code.entry(index).ok_or(Failure::Mismatch("this processor lacks instructions of the code"))?;
-    // SAFETY: `code` is alive and this processor has its instructions; `pointers` are the arguments and results of its function `index`, `func`, in order,
-    // aligned, borrowed for the call, and of the bytes that `dims`, in the signature's order, give; the arena is as
-    // large as planned; the threads behind `exec` are borrowed for the call, and tasks of the code may run at once.
-    let status = unsafe { entry(&mut context, dims.as_ptr(), arena.as_mut_ptr(), pointers.as_ptr()) };
+    let hook = hook.map_or(std::ptr::null(), std::ptr::from_ref);
+    let mut recorded = Recorded { context: Context { exec, ..Context::new() }, hook };
+    let entry = target.code.entry(target.index);
+    let entry = entry.ok_or(Failure::Mismatch("this processor lacks instructions of the code"))?;
+    let context = (&raw mut recorded).cast::<Context>();
+    // SAFETY: the code is alive and this processor has its instructions; `pointers` are the arguments and results of its
+    // function `index`, `func`, in order, aligned, borrowed for the call, and of the bytes that `dims`, in the signature's
+    // order, give; the arena is as large as planned; the threads behind `exec` are borrowed for the call, and tasks of the
+    // code may run at once; the context is followed by its hook, which is null or borrowed for the call.
+    let status = unsafe { entry(context, target.dims.as_ptr(), arena.as_mut_ptr(), pointers.as_ptr()) };
     if status == Status::Ok as i32 {
         Ok(())
     } else {
-        Err(Failure::Site { site: context.site, values: context.values })
+        Err(Failure::Site { site: recorded.context.site, values: recorded.context.values })
     }
 }
 

@@ -153,7 +153,7 @@ impl Compiled {
         let (code, threads) = (&inner.code, self.threads());
         let target = Target { code, func, index: bind, env, dims: &dims, arena_bytes, threads };
         let operands: Vec<Operand<'_>> = weights.iter().map(|view| Operand::Elements(view.data())).collect();
-        run(target, &mut arena, &operands, &mut outputs).map_err(|failure| match failure {
+        run(target, &mut arena, &operands, &mut outputs, None).map_err(|failure| match failure {
             Failure::Mismatch(reason) => BindError::Internal(reason),
             Failure::Site { site, values } => {
                 BindError::Failed(FailedSite::new(&inner.program.sites, site, &values))

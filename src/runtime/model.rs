@@ -5,6 +5,7 @@ use super::arenas::Arenas;
 use super::call::{Failure, Operand, Output, Target, run};
 use super::compiled::Compiled;
 use super::error::{CallError, FailedSite};
+use super::record::Recorder;
 use super::threads::Threads;
 use crate::dim::{Dim, DimError};
 use crate::graph::dims::{DimBinder, DimEnv};
@@ -74,6 +75,27 @@ impl Model {
         &self,
         inputs: impl IntoIterator<Item = (N, TensorView<'a>)>,
     ) -> Result<Outputs, CallError> {
+        self.run(inputs, None)
+    }
+
+    /// As [`Model::call`], and records what the marks of the code say; of code without marks, how long the call
+    /// takes, and its tasks.
+    ///
+    /// # Errors
+    /// As [`Model::call`].
+    pub fn call_recorded<'a, N: AsRef<str>>(
+        &self,
+        inputs: impl IntoIterator<Item = (N, TensorView<'a>)>,
+        recorder: &mut Recorder,
+    ) -> Result<Outputs, CallError> {
+        self.run(inputs, Some(recorder))
+    }
+
+    fn run<'a, N: AsRef<str>>(
+        &self,
+        inputs: impl IntoIterator<Item = (N, TensorView<'a>)>,
+        recorder: Option<&mut Recorder>,
+    ) -> Result<Outputs, CallError> {
         let views = self.ordered(inputs)?;
         let env = self.dims(&views)?;
         let inner = &self.compiled.inner;
@@ -97,7 +119,8 @@ impl Model {
         let func = &inner.program.functions[index];
         let (code, threads) = (&inner.code, self.compiled.threads());
         let target = Target { code, func, index, env: &env, dims: &dims, arena_bytes, threads };
-        let result = self.arenas.with(arena_bytes, |arena| run(target, arena, &operands, &mut outputs));
+        let call = |arena: &mut AlignedBytes| run(target, arena, &operands, &mut outputs, recorder);
+        let result = self.arenas.with(arena_bytes, call);
         match result.ok_or(CallError::OutOfMemory { size_bytes: arena_bytes })? {
             Ok(()) => Ok(Outputs { tensors }),
             Err(Failure::Mismatch(reason)) => Err(CallError::Internal(reason)),

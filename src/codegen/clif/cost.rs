@@ -79,6 +79,7 @@ impl FuncCx<'_, '_> {
                 let Kernel::Gemm(gemm) = kernel.as_ref();
                 self.cost_of_product(gemm)
             }
+            Stmt::Mark { .. } => Ok(Amount::Known(0.0)),
             Stmt::Set { .. }
             | Stmt::Reduce { .. }
             | Stmt::Store { .. }

@@ -67,7 +67,7 @@ impl Uses {
                 self.buffers.extend([&gemm.lhs, &gemm.rhs, &gemm.out].map(|matrix| matrix.at.buffer));
                 self.locals.extend(gemm.epilogue.as_ref().map(|epilogue| epilogue.acc));
             }
-            Stmt::For { .. } | Stmt::If { .. } | Stmt::Fail { .. } => {}
+            Stmt::For { .. } | Stmt::If { .. } | Stmt::Fail { .. } | Stmt::Mark { .. } => {}
         }
     }
 

@@ -1,13 +1,13 @@
 //! Statements: loops, branches, checks, calls.
 
-use super::super::abi::{MAX_VALUES, offset};
+use super::super::abi::{MAX_VALUES, hook, offset};
 use super::super::error::CodeError;
 use super::function::{FuncCx, internal};
 use crate::loops::buffers;
-use crate::loops::ir::{Kernel, LoopKind, LoopVar, Pointer, ScalarId, SiteId, Stmt};
+use crate::loops::ir::{Edge, Kernel, LoopKind, LoopVar, MarkId, Pointer, ScalarId, SiteId, Stmt};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{
-    BlockArg, InstBuilder, MemFlagsData, StackSlotData, StackSlotKind, Value, types,
+    AbiParam, BlockArg, InstBuilder, MemFlagsData, StackSlotData, StackSlotKind, Value, types,
 };
 use std::collections::HashMap;
 
@@ -67,6 +67,10 @@ impl<'a> FuncCx<'a, '_> {
             Stmt::Kernel(kernel) => {
                 let Kernel::Gemm(gemm) = kernel.as_ref();
                 if self.divided(stmt)? { Ok(()) } else { self.gemm(gemm, None) }
+            }
+            Stmt::Mark { mark, edge } => {
+                self.mark(*mark, *edge);
+                Ok(())
             }
         }
     }
@@ -187,6 +191,27 @@ impl<'a> FuncCx<'a, '_> {
         self.builder.seal_block(on);
         self.builder.switch_to_block(on);
         Ok(())
+    }
+
+    /// Calls the hook of the context, if there is one.
+    fn mark(&mut self, mark: MarkId, edge: Edge) {
+        let flags = MemFlagsData::trusted();
+        let (passes, on) = (self.builder.create_block(), self.builder.create_block());
+        let hook = self.builder.ins().load(types::I64, flags, self.context, offset::HOOK);
+        self.builder.ins().brif(hook, passes, &[], on, &[]);
+        self.builder.seal_block(passes);
+        self.builder.switch_to_block(passes);
+        let mut signature = self.module.make_signature();
+        signature.params.extend([AbiParam::new(types::I64); 2]);
+        let signature = self.builder.import_signature(signature);
+        let callee = self.builder.ins().load(types::I64, flags, hook, hook::MARK);
+        let this = self.builder.ins().load(types::I64, flags, hook, hook::THIS);
+        let event = 2 * i64::from(mark.0) + i64::from(edge == Edge::End);
+        let event = self.builder.ins().iconst(types::I64, event);
+        self.builder.ins().call_indirect(signature, callee, &[this, event]);
+        self.builder.ins().jump(on, &[]);
+        self.builder.seal_block(on);
+        self.builder.switch_to_block(on);
     }
 
     /// Calls a function of the program and leaves if it fails.

@@ -41,7 +41,7 @@ impl Notes {
                 (format!("check {}", site.code), Some(site.span))
             }
             Stmt::Call { func, .. } => (format!("call {}", program.functions[*func].name), None),
-            Stmt::Set { .. } | Stmt::Reduce { .. } | Stmt::If { .. } => return,
+            Stmt::Set { .. } | Stmt::Reduce { .. } | Stmt::If { .. } | Stmt::Mark { .. } => return,
         };
         let text = match span {
             Some(span) => format!("{text}, {}", sources.place(span)),

@@ -177,6 +177,7 @@ impl<'a> Machine<'a> {
                 let Kernel::Gemm(gemm) = kernel.as_ref();
                 self.gemm(frame, gemm)?;
             }
+            Stmt::Mark { .. } => {}
         }
         Ok(())
     }

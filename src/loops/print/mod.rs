@@ -17,7 +17,7 @@
 mod scalar;
 
 use super::ir::{
-    Buffer, BufferId, BufferKind, Gemm, Kernel, LoopFunc, LoopKind, LoopProgram, Matrix, Pointer, Stmt,
+    Buffer, BufferId, BufferKind, Edge, Gemm, Kernel, LoopFunc, LoopKind, LoopProgram, Matrix, Pointer, Stmt,
 };
 use super::walk::{Defined, roots};
 use crate::ops::scalar::BinaryOp;
@@ -165,6 +165,8 @@ impl Printer<'_> {
                 let Kernel::Gemm(gemm) = kernel.as_ref();
                 self.gemm(gemm, depth);
             }
+            Stmt::Mark { mark, edge: Edge::Begin } => self.line(depth, &format!("mark {} begins", mark.0)),
+            Stmt::Mark { mark, edge: Edge::End } => self.line(depth, &format!("mark {} ends", mark.0)),
         }
         self.names.forget();
     }
