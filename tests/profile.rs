@@ -117,13 +117,14 @@ fn work_is_counted_as_the_loops_do_it() {
 
     let pointwise = "module M { forward(x: [B, 40]) -> [B, 40] = exp(x) * 2 + x }";
     let wanted = amount(2.0 * 240.0, 240.0, 4.0 * 480.0);
-    assert_eq!(work(pointwise), [("loop 240".to_string(), wanted)]);
+    assert_eq!(work(pointwise), [("loop 6x40".to_string(), wanted)]);
 
-    let sum = "module M { forward(x: [B, 7]) -> [B] { let y[i] = sum[j] x[i, j]\n return y } }";
+    let sum = "module M { forward(x: [B, 7]) -> [B] { let y[i] = sum[j] x[i, j]\n y } }";
     assert_eq!(work(sum), [("reduction 6x7".to_string(), amount(42.0, 0.0, 4.0 * 48.0))]);
 
     // Only the terms that the condition lets pass: 1 + 2 + ... + 6.
-    let prefix = "module M { forward(x: [B, B]) -> [B] { let y[i] = sum[j where j <= i] x[i, j] * x[j, i]\n return y } }";
+    let prefix =
+        "module M { forward(x: [B, B]) -> [B] { let y[i] = sum[j where j <= i] x[i, j] * x[j, i]\n y } }";
     let found = work(prefix);
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].1.map(|work| work.flops), Some(2.0 * 21.0));
@@ -182,7 +183,7 @@ fn tasks_lie_within_the_pieces_that_they_are_of() {
 /// A call that fails in the middle leaves nothing open for the next.
 #[test]
 fn a_failed_call_leaves_the_recorder_in_order() {
-    let source = "module M { forward(k: i64[B], x: [9]) -> [B] { let y[i] = x[k[i]] + 1\n return y } }";
+    let source = "module M { forward(k: i64[B], x: [9]) -> [B] { let y[i] = x[k[i]] + 1\n y } }";
     let (_, marked, _) = both(Compiler::new(), source);
     let model = model(&marked, Options::default());
     let x = numbers(&[9]);

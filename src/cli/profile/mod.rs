@@ -11,6 +11,7 @@ use super::args::ProfileArgs;
 use super::call::{Loaded, MadeUp, Suited, at, load};
 use super::{plain, print, print_json};
 use crate::diag::Fault;
+use crate::dim::Symbol;
 use crate::driver::{Error, Unit};
 use crate::files::atomic::write_atomically;
 use crate::loops::ir::{LoopProgram, MarkId};
@@ -19,6 +20,7 @@ use crate::runtime::{Model, Node, Recorder, Threads, Weights};
 use crate::tensor::TensorView;
 use indicatif::ProgressBar;
 use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use table::{Report, Row};
@@ -62,9 +64,10 @@ pub fn profile(args: &ProfileArgs) -> Result<ExitCode, Error> {
     let model = bound(&mut unit, marked.clone(), &weights, &threads)?;
     drop(weights);
     progress.set_message("calling with marks");
-    let (recorder, traced) = recorded(&model, &views, &unit, limit(1.0 - PLAIN), args.trace.is_some())?;
+    let limit = limit(1.0 - PLAIN);
+    let (recorder, traced) = recorded(&model, &views, &unit, limit, args.trace.is_some())?;
     progress.set_message("summing up");
-    let dims = |symbol: &crate::dim::Symbol| env.get(symbol);
+    let dims = |symbol: &Symbol| env.get(symbol);
     let nodes = Nodes { program: &marked, marks: &table, dims: &dims, unit: &unit };
     let report = Report {
         args,
@@ -78,13 +81,16 @@ pub fn profile(args: &ProfileArgs) -> Result<ExitCode, Error> {
         recorder: &recorder,
     };
     if let (Some(path), Some(traced)) = (&args.trace, &traced) {
-        let text = trace::text(traced, &nodes.names(&traced.nodes()), report.model);
-        write_atomically(path, |out| out.write_all(text.as_bytes())).map_err(|error| {
-            plain("unwritable", Fault::File, format!("cannot write `{}`: {error}", path.display()))
-        })?;
+        write_trace(path, &trace::text(traced, &nodes.names(&traced.nodes()), report.model))?;
     }
     progress.finish_and_clear();
     if args.json { print_json(&report.json()) } else { print(&report.text()) }
+}
+
+fn write_trace(path: &Path, text: &str) -> Result<(), Error> {
+    write_atomically(path, |out| out.write_all(text.as_bytes())).map_err(|error| {
+        plain("unwritable", Fault::File, format!("cannot write `{}`: {error}", path.display()))
+    })
 }
 
 fn bound(unit: &mut Unit, loops: LoopProgram, weights: &Weights, threads: &Threads) -> Result<Model, Error> {
@@ -155,7 +161,7 @@ fn recorded(
 struct Nodes<'a> {
     program: &'a LoopProgram,
     marks: &'a [Mark],
-    dims: &'a dyn Fn(&crate::dim::Symbol) -> Option<i64>,
+    dims: &'a dyn Fn(&Symbol) -> Option<i64>,
     unit: &'a Unit,
 }
 

@@ -21,7 +21,7 @@ const PRODUCT: &str = "
 module Product {
     forward(a: [M, K], b: [K, N]) -> [M, N] {
         let y[i, j] = sum[k] a[i, k] * b[k, j]
-        return y
+        y
     }
 }
 ";
@@ -29,7 +29,7 @@ const SUM: &str = "
 module Sum {
     forward(a: [M, K]) -> [M] {
         let y[i] = sum[k] a[i, k]
-        return y
+        y
     }
 }
 ";

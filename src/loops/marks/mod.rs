@@ -21,6 +21,7 @@ pub use work::{Work, work};
 use super::ir::{Edge, Kernel, LoopFunc, LoopKind, LoopProgram, MarkId, Stmt};
 use super::walk::{Defined, bodies};
 use crate::span::Span;
+use std::collections::BTreeSet;
 
 /// A piece of work.
 #[derive(Clone, Debug)]
@@ -36,15 +37,31 @@ pub struct Mark {
 /// Marks the entry function and what it calls; gives the marks in the order of their numbers.
 pub fn mark(program: &mut LoopProgram) -> Vec<Mark> {
     let mut marks = Vec::new();
-    for number in 0..program.functions.len() {
-        if program.bind == Some(number) {
-            continue;
-        }
+    for number in called(program, program.entry) {
         let body = std::mem::take(&mut program.functions[number].body);
         let func = &program.functions[number];
         program.functions[number].body = Marker { func, number, marks: &mut marks }.list(body);
     }
     marks
+}
+
+/// A function and those that it calls, directly or not, in the order of the program.
+fn called(program: &LoopProgram, first: usize) -> BTreeSet<usize> {
+    fn callees(stmts: &[Stmt], found: &mut Vec<usize>) {
+        for stmt in stmts {
+            if let Stmt::Call { func, .. } = stmt {
+                found.push(*func);
+            }
+            bodies(stmt).for_each(|body| callees(body, found));
+        }
+    }
+    let (mut found, mut open) = (BTreeSet::new(), vec![first]);
+    while let Some(number) = open.pop() {
+        if found.insert(number) {
+            callees(&program.functions[number].body, &mut open);
+        }
+    }
+    found
 }
 
 /// Whether a program has marks.

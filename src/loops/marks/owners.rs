@@ -24,7 +24,7 @@ impl<'a> Owners<'a> {
     /// Of a marked program.
     pub fn new(program: &'a LoopProgram) -> Self {
         let inputs = vec![Weights::new(); program.signature.inputs.len()];
-        let parts = program.bind.map_or_else(Vec::new, |bind| parts(&program.functions[bind]));
+        let parts = program.bind.map_or_else(Vec::new, |bind| sources(program, bind));
         let entry = inputs.into_iter().chain(parts).collect();
         Owners { program, statements: statements(program), entry }
     }
@@ -53,22 +53,34 @@ impl<'a> Owners<'a> {
     }
 }
 
-/// The weights in each part of the blob.
-fn parts(bind: &LoopFunc) -> Vec<Weights> {
+/// The arguments that each result of a function is made from: of the bind function, the weights in each part of
+/// the blob.
+fn sources(program: &LoopProgram, number: usize) -> Vec<Weights> {
+    let func = &program.functions[number];
     let mut held: BTreeMap<BufferId, Weights> = BTreeMap::new();
-    for (k, buffer) in args(bind).into_iter().enumerate() {
+    for (k, buffer) in args(func).into_iter().enumerate() {
         held.insert(buffer, Weights::from([k]));
     }
-    for stmt in &bind.body {
-        let sources: Weights =
-            loaded(bind, stmt).iter().filter_map(|buffer| held.get(buffer)).flatten().copied().collect();
-        let mut defined = Defined::default();
-        defined.add(std::slice::from_ref(stmt));
-        for buffer in defined.stored {
-            held.entry(buffer).or_default().extend(&sources);
+    for stmt in &func.body {
+        let of = |buffers: &mut dyn Iterator<Item = BufferId>| -> Weights {
+            buffers.filter_map(|buffer| held.get(&buffer)).flatten().copied().collect()
+        };
+        let made: Vec<(BufferId, Weights)> = if let Stmt::Call { func, args, results } = stmt {
+            let taken = |k: &usize| args.get(*k).map(|pointer| pointer.buffer);
+            let from = sources(program, *func).into_iter();
+            let from = from.map(|numbers| of(&mut numbers.iter().filter_map(taken)));
+            results.iter().map(|pointer| pointer.buffer).zip(from).collect()
+        } else {
+            let from = of(&mut loaded(func, stmt).into_iter());
+            let mut defined = Defined::default();
+            defined.add(std::slice::from_ref(stmt));
+            defined.stored.into_iter().map(|buffer| (buffer, from.clone())).collect()
+        };
+        for (buffer, weights) in made {
+            held.entry(buffer).or_default().extend(weights);
         }
     }
-    results(bind).iter().map(|buffer| held.get(buffer).cloned().unwrap_or_default()).collect()
+    results(func).iter().map(|buffer| held.get(buffer).cloned().unwrap_or_default()).collect()
 }
 
 /// The buffers that a statement reads, at any depth.
