@@ -54,7 +54,7 @@ pub enum Command {
     Bench(BenchArgs),
     /// Compile, call, and say which kernels took how long: a table, JSON, a trace.
     #[command(
-        after_help = "Examples:\n  mdlc profile models/gpt2.mdl --model gpt2 --dim B=1 --dim T=64\n  mdlc profile models/gpt2.mdl --model gpt2 --dim B=1 --dim T=64 --merge --trace gpt2.json    (open it in https://ui.perfetto.dev)"
+        after_help = "Examples:\n  mdlc profile models/lstm.mdl --model lstm --dim T=128 --dim B=1\n  mdlc profile models/lstm.mdl --model lstm --dim T=128 --dim B=1 --merge --trace lstm.json    (open it in https://ui.perfetto.dev)"
     )]
     Profile(ProfileArgs),
     /// Print a stage of the compilation.

@@ -123,7 +123,10 @@ impl Recorder {
         let this: &Recorder = self;
         let begin = {
             let mut state = this.lock();
-            state.thread(std::thread::current().id());
+            let caller = std::thread::current().id();
+            if state.threads.first() != Some(&caller) {
+                state.threads = vec![caller];
+            }
             state.open.clear();
             this.now()
         };
