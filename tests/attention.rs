@@ -267,6 +267,59 @@ fn other_ways_to_write_it_go_by_tiles_too() {
     }
 }
 
+/// Heads that share keys: how many there are, and how many of keys.
+const GROUPS: [(usize, usize); 4] = [(4, 2), (6, 2), (3, 1), (2, 2)];
+
+#[test]
+fn query_heads_that_share_keys_go_by_tiles() {
+    for (seed, (heads, groups)) in GROUPS.into_iter().enumerate() {
+        for filter in ["", " where j <= i", " where keep[b, j] and abs(i - j) <= far[h]"] {
+            let each = heads / groups;
+            let text = format!(
+                "module M() {{
+                    forward(q: [B, {heads}, T, 4], k: [B, {groups}, S, 4], v: [B, {groups}, S, 5], keep: bool[B, S],
+                            far: i64[{heads}], W: [3, {heads} * 5]) -> [B, T, 3] {{
+                        let s[b, h, i, j] = sum[d] q[b, h, i, d] * k[b, h // {each}, j, d]
+                        let a[b, h, i, j] = softmax[j{filter}] (s[b, h, i, j] / 2)
+                        let y[b, h, i, c] = sum[j] a[b, h, i, j] * v[b, h // {each}, j, c]
+                        let z[b, i, o] = sum[h, c] y[b, h, i, c] * W[o, 5 * h + c]
+                        z
+                    }}
+                }}"
+            );
+            let mut random = Random(seed as u64);
+            let cases = [(0, 3), (4, 0), (1, 1), (70, 140)].map(|(t, s)| {
+                vec![
+                    ("q", reals(&mut random, &[2, heads, t, 4])),
+                    ("k", reals(&mut random, &[2, groups, s, 4])),
+                    ("v", reals(&mut random, &[2, groups, s, 5])),
+                    ("keep", truths(&mut random, &[2, s], 60)),
+                    ("far", ints(&mut random, &[heads], 30)),
+                    ("W", reals(&mut random, &[3, heads * 5])),
+                ]
+            });
+            agrees(&text, true, &cases);
+        }
+    }
+}
+
+#[test]
+fn attention_without_batch_and_heads_goes_by_tiles() {
+    let text = "module M() {
+        forward(q: [T, 4], k: [S, 4], v: [S, 5]) -> [T, 5] {
+            let s[i, j] = sum[d] q[i, d] * k[j, d]
+            let a[i, j] = softmax[j where j <= i + 3] s[i, j]
+            a @ v
+        }
+    }";
+    let mut random = Random(3);
+    let cases = [(0, 3), (4, 0), (1, 1), (70, 140)].map(|(t, s)| {
+        let (q, k) = (reals(&mut random, &[t, 4]), reals(&mut random, &[s, 4]));
+        vec![("q", q), ("k", k), ("v", reals(&mut random, &[s, 5]))]
+    });
+    agrees(text, true, &cases);
+}
+
 #[test]
 fn a_table_over_blocks_may_be_computed() {
     let text = "module M() {

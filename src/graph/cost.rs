@@ -181,7 +181,8 @@ fn index_flops(index: &Index, fixed: &[usize], split: bool) -> Result<Cost, DimE
         return scalars(&index.exprs, &index.roots(), &|_| true)?.repeat(&outer);
     };
     let mut free = index.iterate.clone();
-    let mut fixed: Vec<usize> = fixed.iter().copied().chain(keys(index, fixed).map(|key| key.axis)).collect();
+    let mut fixed: Vec<usize> =
+        fixed.iter().copied().chain(keys(index, fixed, &|_| true).map(|key| key.axis)).collect();
     fixed.sort_unstable();
     for axis in fixed.into_iter().rev() {
         free.remove(axis);

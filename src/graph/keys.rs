@@ -22,28 +22,27 @@ pub struct Key {
     pub conjunct: usize,
 }
 
-/// The conditions whose conjunction the filter of a reduction is, and that are evaluated at every point:
-/// one that stands under another is part of that.
+/// The conditions whose conjunction the filter of a reduction is, in order of evaluation.
 pub fn conjuncts(index: &Index) -> Vec<ExprId> {
-    let mut pending: Vec<ExprId> = index.reduce.iter().filter_map(|reduce| reduce.filter).collect();
-    let mut found = Vec::new();
-    while let Some(id) = pending.pop() {
-        match index.exprs.get(id) {
-            Expr::Binary(BinaryOp::And, a, b) => pending.extend([*b, *a]),
-            _ => found.push(id),
-        }
-    }
-    found
+    index.exprs.conjuncts(index.reduce.as_ref().and_then(|reduce| reduce.filter))
 }
 
-/// The keys of a reduction, no axis twice and none that is among `fixed`.
-pub fn keys<'i>(index: &'i Index, fixed: &[usize]) -> impl Iterator<Item = Key> + 'i {
+/// The keys of a reduction, no axis twice and none that is among `fixed`. An equality behind other
+/// conditions is evaluated where these do not hold as well, which `sure` must allow.
+pub fn keys<'i>(
+    index: &'i Index,
+    fixed: &[usize],
+    sure: &'i dyn Fn(ExprId) -> bool,
+) -> impl Iterator<Item = Key> + 'i {
     let mut fixed = fixed.to_vec();
     conjuncts(index).into_iter().enumerate().filter_map(move |(conjunct, condition)| {
         let Expr::Binary(BinaryOp::Eq, a, b) = index.exprs.get(condition) else { return None };
         let (left, right) = (affine(&index.exprs, *a)?, affine(&index.exprs, *b)?);
         let difference = left.add(&right.scale(&Dim::from(-1))?)?;
         let (axis, value) = solve(index, &difference, &fixed)?;
+        if conjunct > 0 && !sure(condition) {
+            return None;
+        }
         fixed.push(axis);
         Some(Key { axis, value, conjunct })
     })

@@ -145,7 +145,8 @@ fn gather(
     kind: RegionKind,
     vars: &Vars,
 ) -> Option<Chain> {
-    if rows.is_empty() {
+    // Attention without batch and heads is a region of one point; a row has its statistics.
+    if rows.is_empty() && kind == RegionKind::Rows {
         return None;
     }
     let iterate = iterate_of(&graph.node(last).op)?;

@@ -31,6 +31,11 @@ fn reductions_by_key_are_segments() {
         "y[n: N] = prod[e where dst[e] + 1 == n] a[e]",
         "y[n: N] = min[e where dst[e] - n == 0 else 7] a[e]",
         "y[n: N] = sum[e where 3 - n == dst[e]] a[e]",
+        // A mask that is read, before and behind the equality, of edges and of nodes.
+        "y[n: N] = sum[e where dst[e] == n and m[e]] a[e]",
+        "y[n: N] = sum[e where m[e] and dst[e] == n] a[e]",
+        "y[n: N] = max[e where m[e] and a[e] > 0 and dst[e] == n and key[n] > 0 else -3] a[e]",
+        "y[n: N] = sum[e where dst[e] == n and x[dst[e], 1] > 0 and not m[e]] a[e] * x[n, 0]",
     ] {
         message(definition).expect_change("recognise-segments", segment_count, 0, 1);
     }
@@ -44,6 +49,13 @@ fn the_rest_of_the_condition_stays_a_filter() {
     let found = message("y[n: N] = sum[e where dst[e] == n] a[e]");
     let program = found.after("recognise-segments");
     assert!(segments(program)[0].index.reduce.as_ref().unwrap().filter.is_none());
+}
+
+#[test]
+fn a_key_that_only_a_mask_makes_safe_stays_where_it_is() {
+    // Without the mask the key would be read outside.
+    let found = message("y[n: N] = sum[e: E where key[0] > e and key[e] == n] a[e]");
+    assert_eq!(segment_count(found.after("recognise-segments")), 0);
 }
 
 /// One definition over steps `s` and `t`.
@@ -283,10 +295,10 @@ fn products_without_a_softmax_between_are_not_attention() {
 }
 
 #[test]
-fn attention_of_one_sample_and_head_has_no_loops_to_gather() {
+fn attention_of_one_sample_and_head_is_a_region_of_one_point() {
     let text = attention("let a[b, h, i, j] = softmax[j] s[b, h, i, j]").replace("[B, H, ", "[1, 1, ");
     let found = trace(&text, &[&[("T", 3), ("S", 4)], &[("T", 1), ("S", 1)], &[("T", 0), ("S", 0)]]);
-    assert!(!kinds(found.after("form-regions")).contains(&RegionKind::Attention));
+    assert_eq!(kinds(found.after("form-regions")), [RegionKind::Attention]);
 }
 
 #[test]
