@@ -415,3 +415,151 @@ fn memory_grows_with_the_length() {
     assert!(two <= 2 * one, "{one} bytes, then {two}");
     assert!(one < 64 * (1 << 16), "{one} bytes");
 }
+
+/// A module that attends in a way that is no single product of queries and keys, or whose weights are results too.
+fn blocked(inputs: &str, results: &str, body: &str, last: &str) -> String {
+    format!("module M() {{\n    forward({inputs}) -> {results} {{\n{body}\n        {last}\n    }}\n}}\n")
+}
+
+const ONE: &str = "[B, H, T, 5]";
+const BOTH: &str = "(y: [B, H, T, 5], a: [B, H, T, S])";
+
+/// Attention that holds scores for some queries at a time: what it takes, gives and does.
+fn ways_by_blocks() -> Vec<String> {
+    let relative = "q: [B, H, T, 4], k: [B, H, T, 4], v: [B, H, T, 5], p: [H, 2 * T - 1, 4], u: [H, 4]";
+    let tables = "q: [B, H, T, 4], k: [B, H, T, 4], v: [B, H, T, 5], aK: [7, 4], aV: [7, 5]";
+    let heads = "q: [B, 6, T, 4], k: [B, 2, S, 4], v: [B, 2, S, 5], keep: bool[B, S]";
+    let softmax = "let a[b, h, i, j] = softmax[j] s[b, h, i, j]";
+    let sum = "let y[b, h, i, c] = sum[j] a[b, h, i, j] * v[b, h, j, c]";
+    let xl = "let content[b, h, i, j] = sum[d] (q[b, h, i, d] + u[h, d]) * k[b, h, j, d]
+         let place[b, h, i: T, j: T] = sum[d] (q[b, h, i, d] - u[h, d]) * p[h, T - 1 - i + j, d]
+         let s[b, h, i, j] = (content[b, h, i, j] + place[b, h, i, j]) / 2";
+    let shaw = "let r[i: T, j: T] = clamp(j - i, -3, 3) + 3
+         let s[b, h, i, j] = (sum[d] q[b, h, i, d] * (k[b, h, j, d] + aK[r[i, j], d])) / 2";
+    let additive = "let s[b, h, i, j] = sum[d] k[b, h, j, d] * tanh(q[b, h, i, d] + k[b, h, j, d])";
+    let far = "let y[b, h, i, c] = sum[j] a[b, h, i, j] * (v[b, h, j, c] + aV[r[i, j], c])";
+    let grouped = "let s[b, h, i, j] = sum[d] q[b, h, i, d] * k[b, h // 3, j, d]
+         let a[b, h, i, j] = softmax[j where keep[b, j] or j < i] s[b, h, i, j]
+         let y[b, h, i, c] = sum[j] a[b, h, i, j] * v[b, h // 3, j, c]";
+    let masked =
+        "let a[b, h, i, j] = softmax[j where keep[b, j] and j <= i + 3] (s[b, h, i, j] + bias[b, h, i, j])
+         let y[b, h, i, c] = tanh(sum[j] a[b, h, i, j] * v[b, h, j, c])";
+    vec![
+        blocked(PLAIN, BOTH, &format!("{SCORED}{masked}"), "(y, a)"),
+        blocked(relative, ONE, &format!("{xl}\n{softmax}\n{sum}"), "y"),
+        blocked(tables, ONE, &format!("{shaw}\n{softmax}\n{sum}"), "y"),
+        blocked(tables, ONE, &format!("{shaw}\n{softmax}\n{far}"), "y"),
+        blocked(PLAIN, ONE, &format!("{additive}\n{softmax}\n{sum}"), "y"),
+        blocked(heads, "(y: [B, 6, T, 5], a: [B, 6, T, S])", grouped, "(y, a)"),
+    ]
+}
+
+fn blocked_inputs(random: &mut Random, t: usize, s: usize, grouped: bool) -> Vec<(&'static str, Tensor)> {
+    let (b, h, groups) = if grouped { (2, 6, 2) } else { (2, 3, 3) };
+    vec![
+        ("q", reals(random, &[b, h, t, 4])),
+        ("k", reals(random, &[b, groups, s, 4])),
+        ("v", reals(random, &[b, groups, s, 5])),
+        ("keep", truths(random, &[b, s], 60)),
+        ("bias", reals(random, &[b, h, t, s])),
+        ("p", reals(random, &[h, (2 * t).saturating_sub(1), 4])),
+        ("u", reals(random, &[h, 4])),
+        ("aK", reals(random, &[7, 4])),
+        ("aV", reals(random, &[7, 5])),
+    ]
+}
+
+#[test]
+fn other_attention_goes_by_blocks_of_queries() {
+    for (seed, text) in ways_by_blocks().into_iter().enumerate() {
+        let mut random = Random(seed as u64);
+        let mut unit = elaborate(&text);
+        let (grouped, square) = (text.contains("h // 3"), !text.contains("S, 4]"));
+        let lengths = [(1, 1), (63, 20), (64, 64), (65, 3), (150, 130)];
+        let cases = lengths.map(|(t, s)| {
+            let s = if square { t } else { s };
+            taken(&unit, &blocked_inputs(&mut random, t, s, grouped))
+        });
+        let expected: Vec<Tensor> = cases.iter().map(|inputs| reference(&unit, inputs)).collect();
+        let all = compiled(&mut unit);
+        let kinds: Vec<RegionKind> = unit
+            .program
+            .functions
+            .iter()
+            .flat_map(|f| f.graph.dag.node_weights())
+            .filter_map(|node| if let Op::Region(region) = &node.op { Some(region.kind) } else { None })
+            .collect();
+        assert_eq!(kinds, [RegionKind::BlockedAttention], "{text}");
+        let (one, two) =
+            (arena_bytes(&unit.lower().unwrap(), 1 << 14), arena_bytes(&unit.lower().unwrap(), 1 << 15));
+        assert!(two <= 2 * one, "{one} bytes, then {two}\n{text}");
+        for (inputs, expected) in cases.iter().zip(&expected) {
+            for (which, compiled) in all.iter().enumerate() {
+                assert_close(expected, &call(compiled, inputs), &format!("back end {which}\n{text}"));
+            }
+        }
+    }
+}
+
+/// Bytes that a call needs beside its inputs and outputs, at a length of all sequences.
+fn arena_bytes(loops: &mdlc::loops::ir::LoopProgram, length: i64) -> u64 {
+    let plan = buffers::plan(loops).unwrap();
+    let size = |name: &str| if ["T", "S"].contains(&name) { length } else { 1 };
+    plan.evaluate(&|symbol| Some(size(symbol.name()))).unwrap().entry_bytes
+}
+
+/// Entries of models that need memory for all pairs of positions beside what they give, and why.
+const PAIRS: [(&str, &str, &str); 9] = [
+    ("bigbird", "counted", "the weights of all copies, of which those of one are given"),
+    // The mean of the weights over all heads is given.
+    ("multihead_attention", "forward", "the sum of the weights over heads"),
+    ("multihead_attention", "scored", "the sum of the weights over heads"),
+    ("multihead_attention", "time_first", "the sum of the weights over heads"),
+    ("multihead_attention", "to_itself", "the sum of the weights over heads"),
+    ("shaw", "forward", "the energies that are given are scaled, the sums that they come from are not"),
+    // Four attentions, of which two give their weights, over one product of queries and keys.
+    ("sparse_fixed", "forward", "scores that four softmaxes share"),
+    ("sparse_strided", "forward", "scores that four softmaxes share"),
+    // The mask is a tensor over all pairs itself.
+    ("transformer", "forward", "the negated mask that six layers read"),
+];
+
+#[test]
+fn no_model_holds_all_pairs() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let document = std::fs::read_to_string(root.join("docs/models.md")).unwrap();
+    let (mut file, mut tried, mut found) = (String::new(), 0, Vec::new());
+    for line in document.lines() {
+        if let Some(rest) = line.strip_prefix("[models/") {
+            file = format!("models/{}", rest.split_once(']').unwrap().0);
+        }
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let [_, name, _, _, entries, sizes, ..] = cells[..] else { continue };
+        if !name.starts_with('`')
+            || !sizes.split(['`', ' ']).any(|s| s.starts_with("T=") || s.starts_with("S="))
+        {
+            continue;
+        }
+        for entry in entries.split(", ").map(|entry| entry.trim_matches('`')) {
+            let name = name.trim_matches('`');
+            let shapes = sizes.trim_matches('`').split(' ').filter_map(|size| size.split_once('='));
+            let compiler = shapes
+                .filter(|(_, axes)| axes.contains(','))
+                .fold(Compiler::new().model(name).entry(entry), |compiler, (input, axes)| {
+                    compiler.shape(input, axes.split(','))
+                });
+            let mut unit = compiler.elaborate_file(&root.join(&file)).unwrap();
+            let ready = unit.optimise(None).and_then(|()| unit.lower());
+            let loops = ready.unwrap_or_else(|error| panic!("{name} {entry}: {error}"));
+            let (one, two) = (arena_bytes(&loops, 1 << 16), arena_bytes(&loops, 1 << 17));
+            tried += 1;
+            if two > 2 * one + 4096 {
+                found.push((name.to_string(), entry.to_string()));
+            }
+        }
+    }
+    assert!(tried > 50, "{tried} entries of docs/models.md");
+    let known: Vec<(String, String)> = PAIRS.iter().map(|(m, e, _)| ((*m).into(), (*e).into())).collect();
+    found.sort();
+    assert_eq!(found, known, "entries whose memory grows with the square of the length");
+}

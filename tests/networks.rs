@@ -14,6 +14,7 @@ use mdlc::graph::print::type_text;
 use mdlc::ops::init::{Init, initialise};
 use mdlc::runtime::Weights;
 use mdlc::tensor::{Data, Tensor};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 fn elaborated(file: &str, compiler: &Compiler) -> Unit {
@@ -133,4 +134,66 @@ fn densenet_agrees() {
     let compiler =
         Compiler::new().model("densenet121").set("config", "[2, 3, 2, 2]").set("stem", "24").set("g", "12");
     native_agrees("densenet.mdl", &compiler, [1, 64, 33]);
+}
+
+/// Files and models whose weights are a published implementation's, and what precedes the names here: its
+/// complete `state_dict` is in `tests/fixtures/state_dicts`, a name, type and shape a line, as torchvision 0.29,
+/// torch 2.15, transformers 5.24, `torch_geometric` and timm give it at the same sizes.
+const STATE_DICTS: [(&str, &str, &str); 27] = [
+    ("bert.mdl", "bert_base", ""),
+    ("densenet.mdl", "densenet121", ""),
+    ("efficientnet.mdl", "efficientnet_b0", ""),
+    ("gmlp.mdl", "gmlp_timm", ""),
+    ("gpt2.mdl", "gpt2", ""),
+    ("graph.mdl", "cheb_conv", ""),
+    ("graph.mdl", "gat_conv", ""),
+    ("graph.mdl", "gated_graph", ""),
+    ("graph.mdl", "gcn_conv", ""),
+    ("graph.mdl", "graph_conv", ""),
+    ("graph.mdl", "sage_conv", ""),
+    ("mixture_of_experts.mdl", "mixtral_moe", ""),
+    ("mobilenet.mdl", "mobilenet_v2", ""),
+    ("mobilenet.mdl", "mobilenet_v3_large", ""),
+    ("mobilenet.mdl", "mobilenet_v3_small", ""),
+    ("multihead_attention.mdl", "multihead_attention", ""),
+    ("relative_positions.mdl", "relative_key", ""),
+    ("relative_positions.mdl", "rotary_attention", "attn."),
+    ("relative_positions.mdl", "t5_attention", ""),
+    ("relative_positions.mdl", "transformer_xl", ""),
+    ("resnext.mdl", "resnext50_32x4d", ""),
+    ("sparse_attention.mdl", "bigbird", ""),
+    ("sparse_attention.mdl", "longformer", ""),
+    ("transformer.mdl", "decoder_layer", ""),
+    ("transformer.mdl", "encoder", ""),
+    ("transformer.mdl", "encoder_layer", ""),
+    ("transformer.mdl", "transformer", ""),
+];
+
+#[test]
+fn weights_are_those_of_the_published_implementations() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/state_dicts");
+    for (file, model, prefix) in STATE_DICTS {
+        let text = std::fs::read_to_string(folder.join(format!("{model}.txt"))).unwrap();
+        let mut published: BTreeSet<String> = text.lines().map(|line| format!("{prefix}{line}")).collect();
+        // One weight under two names, of which the model has the first.
+        published.retain(|line| (model, line.as_str()) != ("gpt2", "lm_head.weight float32 50257,768"));
+        let unit = elaborated(file, &Compiler::new().model(model));
+        let found: BTreeSet<String> = unit.program.signature.weights.iter().map(line_of).collect();
+        assert!(!found.is_empty(), "{model}");
+        let differ: Vec<&String> = published.symmetric_difference(&found).collect();
+        assert!(differ.is_empty(), "{model}: {differ:?}");
+    }
+    let lists = std::fs::read_dir(folder).unwrap().count();
+    assert_eq!(lists, STATE_DICTS.len(), "every list belongs to a model");
+}
+
+/// A weight as a list has it.
+fn line_of(weight: &Weight) -> String {
+    let dtype = match weight.ty.dtype {
+        DType::F32 => "float32",
+        DType::I64 => "int64",
+        other => panic!("{}: {other:?}", weight.path),
+    };
+    let shape: Vec<String> = weight.ty.shape.iter().map(ToString::to_string).collect();
+    format!("{} {dtype} {}", weight.path, shape.join(","))
 }

@@ -215,6 +215,9 @@ pub enum RegionKind {
     /// The same, and nothing between the products is used by anything else: queries and keys go by
     /// tiles, and no more than a tile of scores exists at a time.
     TiledAttention,
+    /// Attention that is not by tiles, but whose ops have a row for each query: they run for a block
+    /// of queries at a time.
+    BlockedAttention,
 }
 
 /// One axis of a region's whole result.

@@ -15,6 +15,7 @@
 //! not match stays an attention region with all its scores; the meaning of both is that of the body.
 
 use super::Changed;
+use super::blocks::Blocks;
 use super::walk::{Vars, walk};
 use crate::dim::Dim;
 use crate::dtype::DType;
@@ -33,7 +34,8 @@ pub fn tile_attention(program: &mut Program) -> Changed {
             for id in graph.topological() {
                 if let Op::Region(region) = &mut graph.dag[id].op
                     && region.kind == RegionKind::Attention
-                    && Attend::find(&region.body).is_some()
+                    && let Some(attend) = Attend::find(&region.body)
+                    && (!attend.reads_pairs(&region.body) || Blocks::find(&region.body).is_none())
                 {
                     region.kind = RegionKind::TiledAttention;
                     changed = true;
@@ -99,6 +101,16 @@ pub struct Attend {
 }
 
 impl Attend {
+    /// Whether the score reads what the body has computed for all pairs, which tiles do not avoid.
+    fn reads_pairs(&self, graph: &Graph) -> bool {
+        let (queries, keys) = (&self.axes[self.queries].extent, &self.axes[self.keys].extent);
+        self.operands.iter().filter(|value| !self.core.contains(&value.node)).any(|value| {
+            let mut others = graph.ty(*value).shape.clone();
+            let first = others.iter().position(|extent| extent == queries).map(|k| others.remove(k));
+            !matches!(graph.node(value.node).op, Op::Arg(_)) && first.is_some() && others.contains(keys)
+        })
+    }
+
     /// The parts of a body, if it is attention that can run by tiles.
     pub fn find(graph: &Graph) -> Option<Attend> {
         let [result] = graph.results[..] else { return None };

@@ -94,7 +94,8 @@ fn read_along(body: &Graph, reader: NodeIndex, value: Value, axis: usize) -> Opt
             let multiplied = operands[..2].contains(&value);
             let after = operands[2..].contains(&value);
             let indices = || product.iterate.iter().map(|axis| axis.extent.clone()).collect();
-            let multiplied = if multiplied { Some(by_stride(body, product, &operands, value, axis)?) } else { None };
+            let multiplied =
+                if multiplied { Some(by_stride(body, product, &operands, value, axis)?) } else { None };
             let after = if after { Some(by_index(indices())?) } else { None };
             match (multiplied, after) {
                 (Some(a), Some(b)) => (a == b).then_some(a),
@@ -106,13 +107,7 @@ fn read_along(body: &Graph, reader: NodeIndex, value: Value, axis: usize) -> Opt
 }
 
 /// The axis of a factor along which a product reads it where it walks along one of its own.
-fn by_stride(
-    body: &Graph,
-    product: &MatMul,
-    operands: &[Value],
-    value: Value,
-    axis: usize,
-) -> Option<usize> {
+fn by_stride(body: &Graph, product: &MatMul, operands: &[Value], value: Value, axis: usize) -> Option<usize> {
     let view = match (operands[0] == value, operands[1] == value) {
         (true, false) => &product.lhs,
         (false, true) => &product.rhs,

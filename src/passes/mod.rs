@@ -7,6 +7,7 @@
 
 pub mod attend;
 pub mod bindtime;
+pub mod blocks;
 pub mod cse;
 pub mod dce;
 pub mod epilogue;
@@ -146,6 +147,11 @@ pub const PIPELINE: &[Pass] = &[
         name: "tile-attention",
         purpose: "marks attention that never needs all its scores at once",
         run: attend::tile_attention,
+    },
+    Pass {
+        name: "block-attention",
+        purpose: "marks attention that holds its scores for some queries at a time",
+        run: blocks::block_attention,
     },
     Pass { name: "dce", purpose: "drops what nothing uses", run: dce::dce },
     Pass { name: "pack", purpose: "lays weights out as the kernels read them", run: pack::pack },

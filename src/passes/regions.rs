@@ -10,7 +10,9 @@
 //! body of the region is the same graph with the row indices replaced by positions.
 
 use super::Changed;
+use super::blocks::BLOCK_QUERIES;
 use super::epilogue::points_of;
+use super::matmul::is_plain_sum;
 use super::walk::{Vars, walk};
 use crate::dim::Dim;
 use crate::dtype::DType;
@@ -21,7 +23,7 @@ use crate::graph::ir::{
     Value, View,
 };
 use crate::ops::reduce::Reducer;
-use crate::ops::scalar::UnaryOp;
+use crate::ops::scalar::{BinaryOp, UnaryOp};
 use petgraph::stable_graph::NodeIndex;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -61,15 +63,15 @@ struct Chain {
     members: BTreeMap<NodeIndex, Vec<usize>>,
 }
 
-/// A product whose operand is a softmax.
+/// A weighted sum whose weights are a softmax.
 fn attention(graph: &Graph, id: NodeIndex, order: &[NodeIndex], vars: &Vars) -> Option<Chain> {
-    let Op::MatMul(product) = &graph.node(id).op else { return None };
-    if product.pick.is_some() {
-        return None;
-    }
-    let rows: Vec<usize> = (0..product.iterate.len())
-        .filter(|k| product.roles[*k] == Role::Batch && !product.iterate[*k].extent.is(1))
-        .collect();
+    let rows: Vec<usize> = match &graph.node(id).op {
+        Op::MatMul(product) if product.pick.is_none() => (0..product.iterate.len())
+            .filter(|k| product.roles[*k] == Role::Batch && !product.iterate[*k].extent.is(1))
+            .collect(),
+        Op::Index(index) => weighted_rows(graph, id, index, vars)?,
+        _ => return None,
+    };
     let chain = gather(graph, (id, order), rows, RegionKind::Attention, vars)?;
     let has = |wanted: &dyn Fn(&Index) -> bool| {
         chain.members.keys().any(|m| matches!(&graph.node(*m).op, Op::Index(index) if wanted(index)))
@@ -77,7 +79,38 @@ fn attention(graph: &Graph, id: NodeIndex, order: &[NodeIndex], vars: &Vars) -> 
     let reduces = |reducer: Reducer| move |i: &Index| i.reduce.as_ref().is_some_and(|r| r.reducer == reducer);
     let exponential = |i: &Index| i.exprs.iter().any(|(_, e, _)| matches!(e, Expr::Unary(UnaryOp::Exp, _)));
     let softmax = has(&reduces(Reducer::Max)) && has(&reduces(Reducer::Sum)) && has(&exponential);
-    softmax.then_some(chain)
+    // A lone row of weights, as of a mean over positions, has no queries.
+    let is_pairs = |member: &NodeIndex| {
+        let shape = &graph.node(*member).results[0].shape;
+        *member != id && shape.iter().filter(|extent| !extent.is(1)).count() > 1
+    };
+    (softmax && chain.members.keys().any(is_pairs)).then_some(chain)
+}
+
+/// The rows of a sum that weighs what depends on the query too, as values of relative positions: the
+/// axes that it and its weights have, but for the queries, which are the last of them.
+fn weighted_rows(graph: &Graph, id: NodeIndex, index: &Index, vars: &Vars) -> Option<Vec<usize>> {
+    let reduce = index.reduce.as_ref()?;
+    // Weights of a few keys are no scores that are worth a region.
+    let few = reduce.axes[0].extent.as_const().is_some_and(|keys| keys <= BLOCK_QUERIES);
+    if !is_plain_sum(index) || reduce.axes.len() != 1 || few {
+        return None;
+    }
+    let ranges = Ranges { indices: index.extents(), vars: vars.clone() };
+    let weights = graph.operands(id).into_iter().find(|value| is_normalised(graph, value.node))?;
+    let mut points = points_at(graph, id, weights, &ranges)?;
+    let key = points.pop().filter(|key| lone_index(key) == Some(index.iterate.len()))?;
+    let mut rows: Vec<usize> = points.iter().map(lone_index).collect::<Option<_>>()?;
+    rows.retain(|k| !index.iterate[*k].extent.is(1));
+    rows.pop()?;
+    (key.is_transparent() && rows.is_sorted()).then_some(rows)
+}
+
+/// Whether an op divides by sums over its rows.
+fn is_normalised(graph: &Graph, id: NodeIndex) -> bool {
+    let Op::Index(index) = &graph.node(id).op else { return false };
+    let divides = index.exprs.iter().any(|(_, e, _)| matches!(e, Expr::Binary(BinaryOp::Div, ..)));
+    index.reduce.is_none() && divides && graph.operands(id).iter().any(|v| is_statistic(graph, v.node))
 }
 
 /// A pointwise op that reads statistics of its rows.
@@ -129,7 +162,7 @@ fn lone_index(form: &Affine) -> Option<usize> {
     }
 }
 
-fn iterate_of(op: &Op) -> Option<&[Axis]> {
+pub(super) fn iterate_of(op: &Op) -> Option<&[Axis]> {
     match op {
         Op::Index(index) => Some(&index.iterate),
         Op::MatMul(product) => Some(&product.iterate),
@@ -155,7 +188,7 @@ fn gather(
     for id in order.iter().rev() {
         let readers: Vec<NodeIndex> =
             graph.users(*id).into_iter().filter(|user| members.contains_key(user)).collect();
-        if members.contains_key(id) || readers.is_empty() || stops(graph, &readers, last, kind) {
+        if members.contains_key(id) || readers.is_empty() || stops(graph, *id, &readers, last, kind) {
             continue;
         }
         let probabilities = kind == RegionKind::Attention && readers.contains(&last);
@@ -182,10 +215,14 @@ fn joins(op: &Op, kind: RegionKind) -> bool {
     }
 }
 
-/// A chain does not reach back behind its first product.
-fn stops(graph: &Graph, readers: &[NodeIndex], last: NodeIndex, kind: RegionKind) -> bool {
-    let is_product = |id: &NodeIndex| *id != last && matches!(graph.node(*id).op, Op::MatMul(_));
-    kind == RegionKind::Attention && readers.iter().any(is_product)
+/// A chain does not reach back behind its first product: to its factors, that is. What is added to the
+/// product, as scores by position, is as large as it.
+fn stops(graph: &Graph, id: NodeIndex, readers: &[NodeIndex], last: NodeIndex, kind: RegionKind) -> bool {
+    let multiplies = |reader: &NodeIndex| {
+        let factors = graph.operands(*reader);
+        matches!(graph.node(*reader).op, Op::MatMul(_)) && factors[..2].iter().any(|factor| factor.node == id)
+    };
+    kind == RegionKind::Attention && readers.iter().any(|reader| *reader != last && multiplies(reader))
 }
 
 /// Which iterate axes of a producer are the rows, if all members that read it agree.
@@ -223,7 +260,8 @@ fn common_rows(
     agreed
 }
 
-fn rows_by_index(
+/// The axes of a value that an op reads it along, point by point, where it walks along rows of its own.
+pub(super) fn rows_by_index(
     graph: &Graph,
     reader: NodeIndex,
     value: Value,

@@ -42,9 +42,9 @@ fn recognise(index: &Index, types: &[&TensorType], vars: &Vars) -> Option<Segmen
     Some(with_key(index, &key))
 }
 
-/// Whether a condition can be evaluated anywhere: it divides by nothing and reads inside only.
-fn cannot_fail(index: &Index, condition: ExprId, types: &[&TensorType], ranges: &Ranges) -> bool {
-    let needed = index.exprs.reachable(&[condition]);
+/// Whether an expression can be evaluated anywhere: it divides by nothing and reads inside only.
+pub(super) fn cannot_fail(index: &Index, expression: ExprId, types: &[&TensorType], ranges: &Ranges) -> bool {
+    let needed = index.exprs.reachable(&[expression]);
     index.exprs.iter().filter(|(id, ..)| needed[id.0 as usize]).all(|(_, expr, _)| match expr {
         Expr::Read(read) => {
             let inside = |(at, extent): (&ExprId, &Dim)| ranges.of(&index.exprs, *at).is_within(extent);

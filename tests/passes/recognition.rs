@@ -186,13 +186,35 @@ fn other_sums_are_not_products() {
         "y[b, o] = sum[i: 4] x[b, i + 1 else 0] * w[o, i - 1 else 0]",
         // Another reducer, another value over nothing, another body.
         "y[b, o] = max[i] x[b, i] * w[o, i]",
-        "y[b, o] = sum[i] exp(x[b, i]) * w[o, i]",
         "y[b, o] = sum[i] (x[b, i] + w[o, i])",
         // Nothing but batch axes, or a sum over one factor alone.
         "y[b] = sum[i] x[b, i] * x[b, i]",
         "y[b, o] = sum[i, j] x[b, i] * w[o, j]",
+        // Factors that are computed, over all points of the product, from a window, and where the other
+        // factor has few rows only.
+        "y[b, o] = sum[i] exp(x[b, i] + g[b, o]) * w[o, i]",
+        "y[b, o] = sum[i: 2, j: 2] exp(x[b, i + j]) * w[o, 2 * i + j]",
+        "y[b, o: 2] = sum[i] exp(x[b, i]) * w[o, i]",
     ] {
         contraction(definition).expect("recognise-products", product_count, 0);
+    }
+}
+
+#[test]
+fn a_computed_factor_is_computed_before_the_product() {
+    for definition in [
+        "y[b, o] = sum[i] exp(x[b, i]) * w[o, i]",
+        "y[b, o] = sum[i] w[o, i] * (x[b, i] + s[i])",
+        "y[b, o] = sum[i] (x[b, i] + s[i]) * (w[o, i] - s[i])",
+        "y[b, o] = g[b, o] * sum[i] (x[b, 3 - i] * s[i] + 1) * w[o, i]",
+    ] {
+        let found = contraction(definition);
+        found.expect_change("recognise-products", product_count, 0, 1);
+        let graph = &found.after("recognise-products").functions[0].graph;
+        let computed = graph.dag.node_weights().filter(|node| {
+            matches!(&node.op, Op::Index(index) if index.reduce.is_none() && node.results[0].shape.len() == 2)
+        });
+        assert!((1..=2).contains(&computed.count()), "{definition}");
     }
 }
 

@@ -223,6 +223,7 @@ impl Printer<'_> {
             RegionKind::Rows => "rows",
             RegionKind::Attention => "attention",
             RegionKind::TiledAttention => "tiled attention",
+            RegionKind::BlockedAttention => "blocked attention",
         };
         format!("region {kind}[{}]", axes_text(&region.axes, &self.axis_names(&region.axes)))
     }

@@ -8,7 +8,7 @@
 use super::place::Place;
 use super::tiles::Axis as Tiled;
 use super::{FuncCx, Lowered, Position, Work};
-use crate::dim::{Atom, Dim, Symbol};
+use crate::dim::{Atom, Dim, DimError, Symbol};
 use crate::dtype::DType;
 use crate::graph::affine::Interval;
 use crate::graph::expr::{Expr, ExprId, Exprs, VarId};
@@ -31,14 +31,14 @@ pub(super) struct Block {
     points: ScalarId,
     /// The length of all blocks but perhaps the last.
     most: i64,
+    /// Of all blocks together.
+    whole: Dim,
 }
 
 impl Block {
     /// A formula at the greatest length.
-    pub(super) fn most(&self, dim: &Dim) -> Dim {
-        let most = |symbol: &Symbol| (*symbol == self.length).then(|| Dim::from(self.most));
-        // A longer formula than the one that it comes from it is not.
-        dim.substitute(&most).unwrap_or_else(|_| dim.clone())
+    pub(super) fn most(&self, dim: &Dim) -> Result<Dim, DimError> {
+        dim.substitute(&|symbol| (*symbol == self.length).then(|| Dim::from(self.most)))
     }
 
     fn is_in(&self, dim: &Dim) -> bool {
@@ -75,7 +75,7 @@ impl FuncCx<'_> {
         let rows = Dim::symbol(length.clone());
         self.for_each("block", tiled.count, LoopKind::Serial, out, |cx, block, out| {
             let (first, points) = (tiled.first(cx, block), tiled.points(cx, block));
-            cx.block = Some(Block { length, points, most: tiled.size });
+            cx.block = Some(Block { length, points, most: tiled.size, whole: blocks.extent.clone() });
             // A whole block's points follow the first one.
             let room = blocks.extent.sub(&rows)?;
             let extent = room.add(&Dim::ONE)?;
@@ -97,6 +97,28 @@ impl FuncCx<'_> {
             cx.block = None;
             Ok(())
         })
+    }
+
+    /// Emits what is to stand before all blocks, as what is checked once per call: as if all queries were
+    /// one block.
+    pub(super) fn as_one_block<T>(&mut self, emit: impl FnOnce(&mut Self) -> T) -> T {
+        let Some(whole) = self.block.as_ref().map(|block| block.whole.clone()) else { return emit(self) };
+        let (all, zero) = (self.whole_dim(&whole), self.int(0));
+        let exchange = |cx: &mut Self, points: ScalarId, first: ScalarId, extent: Dim| {
+            let old = cx.block.as_mut().map(|block| std::mem::replace(&mut block.points, points));
+            let position = cx.positions.get_mut(&FIRST).map(|position| {
+                let old = (position.scalar, position.extent.clone());
+                (position.scalar, position.extent) = (first, extent);
+                old
+            });
+            old.zip(position)
+        };
+        let saved = exchange(self, all, zero, Dim::ONE);
+        let emitted = emit(self);
+        if let Some((points, (first, extent))) = saved {
+            exchange(self, points, first, extent);
+        }
+        emitted
     }
 
     fn block_node(
@@ -244,7 +266,14 @@ fn product_in_block(
 }
 
 /// Steps over a value whose queries are those of a block: along the axes around these they are shorter.
-fn shorten(view: &mut View, body: &Graph, value: Value, along: usize, blocks: &Blocks, rows: &Dim) -> Lowered<()> {
+fn shorten(
+    view: &mut View,
+    body: &Graph,
+    value: Value,
+    along: usize,
+    blocks: &Blocks,
+    rows: &Dim,
+) -> Lowered<()> {
     let Some(step) = stride(body, value, along) else { return Ok(()) };
     let (whole, short) = (step.mul(&blocks.extent)?, step.mul(rows)?);
     for stride in view.iterate.iter_mut().chain(&mut view.contract) {

@@ -371,7 +371,10 @@ impl FuncCx<'_> {
     /// can be added.
     pub(super) fn assume(&mut self, bounds: impl IntoIterator<Item = Dim>) {
         let twice = |bound: Dim| bound.mul(&Dim::from(2)).unwrap_or(bound);
-        self.shared.assumed.extend(bounds.into_iter().map(twice));
+        let block = self.block.as_ref();
+        // A formula that does not fit stays: nothing has its value, so no call passes the check.
+        let whole = |bound: Dim| block.and_then(|block| block.most(&bound).ok()).unwrap_or(bound);
+        self.shared.assumed.extend(bounds.into_iter().map(whole).map(twice));
     }
 
     pub(super) fn inside(&mut self, index: ScalarId, extent: &Dim, below: bool, above: bool) -> ScalarId {
@@ -437,6 +440,10 @@ impl FuncCx<'_> {
     /// Emits one check at the start of the function for an index that only sizes decide.
     /// Returns whether that settles it.
     fn settle_at_call(&mut self, env: &Env<'_>, read: &Read, axis: usize) -> Lowered<bool> {
+        self.as_one_block(|cx| cx.settle_by_sizes(env, read, axis))
+    }
+
+    fn settle_by_sizes(&mut self, env: &Env<'_>, read: &Read, axis: usize) -> Lowered<bool> {
         if env.conditional || !env.known.is_empty() {
             return Ok(false);
         }

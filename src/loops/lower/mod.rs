@@ -7,6 +7,7 @@
 //! may run in lanes or threads.
 
 mod attend;
+mod blocks;
 mod bounds;
 mod call;
 mod demand;
@@ -116,6 +117,8 @@ struct FuncCx<'p> {
     names: BTreeMap<String, usize>,
     /// Rows in order of what they pick, as the statements before this one have sorted them.
     sorted: Vec<route::Sorted>,
+    /// The block of queries that is being lowered.
+    block: Option<blocks::Block>,
     /// Whether an index is compared that has no bounds, so that thresholds computed from it may wrap.
     wraps: bool,
     /// The op that is being lowered.
@@ -155,6 +158,7 @@ impl<'p> FuncCx<'p> {
             consts: Vec::new(),
             names: BTreeMap::new(),
             sorted: Vec::new(),
+            block: None,
             wraps: false,
             span,
         })
@@ -301,7 +305,10 @@ impl<'p> FuncCx<'p> {
         shape: &[Dim],
         kind: BufferKind,
     ) -> Lowered<Place> {
-        let elems = Dim::product(shape)?;
+        let mut elems = Dim::product(shape)?;
+        if let Some(block) = &self.block {
+            elems = block.most(&elems)?;
+        }
         let name = self.unique(name.unwrap_or("t"));
         let id = BufferId(self.func.buffers.len() as u32);
         self.func.buffers.push(Buffer { name, dtype, elems, kind, span: self.span });

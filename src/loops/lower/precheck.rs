@@ -30,6 +30,17 @@ impl FuncCx<'_> {
         read: &Read,
         axis: usize,
     ) -> Lowered<bool> {
+        self.as_one_block(|cx| cx.settle_in_loops(env, demands, id, read, axis))
+    }
+
+    fn settle_in_loops(
+        &mut self,
+        env: &Env<'_>,
+        demands: &Demands,
+        id: ExprId,
+        read: &Read,
+        axis: usize,
+    ) -> Lowered<bool> {
         if self.inputs == 0 || env.conditional {
             return Ok(false);
         }

@@ -11,6 +11,7 @@ use crate::graph::affine::Interval;
 use crate::graph::ir::{Place as Axes, Region, RegionKind};
 use crate::loops::ir::{LoopKind, ScalarId, Stmt};
 use crate::passes::attend::Attend;
+use crate::passes::blocks::Blocks;
 
 impl FuncCx<'_> {
     pub(super) fn region(
@@ -42,11 +43,18 @@ impl FuncCx<'_> {
             wholes.push((whole, written));
         }
         let mut body = Vec::new();
+        let blocks = match region.kind {
+            RegionKind::BlockedAttention => Blocks::find(&region.body),
+            _ => None,
+        };
         let attend = match region.kind {
             RegionKind::TiledAttention => Attend::find(&region.body),
-            RegionKind::Rows | RegionKind::Attention => None,
+            _ => None,
         };
-        self.graph_with(&region.body, attend.as_ref(), &work.operands, &slices, &mut body)?;
+        match blocks {
+            Some(blocks) => self.by_blocks(&region.body, &blocks, &work.operands, &slices, &mut body)?,
+            None => self.graph_with(&region.body, attend.as_ref(), &work.operands, &slices, &mut body)?,
+        }
         for var in &region.vars {
             self.positions.remove(var);
             self.ranges.remove(var);

@@ -21,7 +21,8 @@ impl FuncCx<'_> {
         self.scalar(Scalar::Const(Literal::Bool(value)), DType::Bool)
     }
 
-    pub(super) fn dim(&mut self, dim: &Dim) -> ScalarId {
+    /// A formula of the call's sizes.
+    pub(super) fn whole_dim(&mut self, dim: &Dim) -> ScalarId {
         match dim.as_const() {
             Some(value) => self.int(value),
             None => self.scalar(Scalar::Dim(dim.clone()), DType::I64),
