@@ -159,6 +159,28 @@ fn back_ends_are_chosen_and_their_kernels_shown() {
     }
 }
 
+/// Tiles ask for the strip of the right operand that comes next, but for those so low that they wait for
+/// loads as it is.
+#[test]
+fn products_ask_for_weights_ahead() {
+    if Kernels::Of(Isa::Avx512).isa().is_err() {
+        return eprintln!("skipped: this processor lacks AVX-512");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let good = model(
+        folder.path(),
+        "module M() {\n    l = Linear(256, 128)\n    forward(x: [B, 256]) -> [B, 128] = l(x)\n}\nmodel m = M()\n",
+    );
+    // Four tiles of eight rows ask for one row of two lines in four steps, one tile for four rows.
+    for (rows, lines) in [("56", 2), ("14", 8), ("3", 0)] {
+        let args = ["dump", &good, "--emit", "asm", "--backend", "avx512", "--dim"];
+        let output = mdlc().args(args).arg(format!("B={rows}")).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains("product_"), "{rows} rows:\n{text}");
+        assert_eq!(text.matches("prefetcht1").count(), lines, "{rows} rows:\n{text}");
+    }
+}
+
 #[test]
 fn compile_sums_up_and_writes_objects() {
     let folder = tempfile::tempdir().unwrap();

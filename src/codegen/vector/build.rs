@@ -172,6 +172,11 @@ impl Builder {
         self.store_first(Mem { disp: mem.disp + 4, ..mem }, upper);
     }
 
+    /// Asks for the line of an address, which need not be one of memory, in the second cache.
+    pub fn prefetch(&mut self, mem: Mem) {
+        self.push(Inst { mem: Some(mem), ..Inst::new(Op::Prefetch, None, &[]) });
+    }
+
     // Vectors.
 
     /// The value in a register.

@@ -241,6 +241,10 @@ impl Assembler<'_> {
             | Op::MaxInt => self.integer(inst),
             Op::Load | Op::LoadQuarter | Op::Broadcast | Op::LoadBytes | Op::Reload(_) => self.load(inst),
             Op::Store | Op::StoreFirst | Op::StoreBytes | Op::Spill(_) => self.store(inst),
+            Op::Prefetch => {
+                let mem = self.mem(inst)?;
+                Ok(self.put(Instruction::with1(Opcode::Prefetcht1_m8, mem)?)?)
+            }
             Op::Logic(_) | Op::NotMask | Op::Select => self.masks(inst),
             _ => self.lanes(inst),
         }

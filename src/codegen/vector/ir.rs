@@ -197,6 +197,8 @@ pub(super) enum Op {
     StoreFirst,
     /// Stores the low byte of each lane of `a`. Needs AVX-512.
     StoreBytes,
+    /// Asks for a line in the second cache; any address will do, even one where there is no memory.
+    Prefetch,
     /// A register into its slot, and back.
     Spill(u32),
     Reload(u32),

@@ -39,9 +39,13 @@ pub(crate) mod slot {
     pub(crate) const RESUMES: i32 = 10;
     /// 0 in all parts but the last: the sums are stored as they are.
     pub(crate) const ENDS: i32 = 11;
+    /// What is asked for ahead: the first row of a strip, the bytes between its rows, and its last row.
+    pub(crate) const NEXT: i32 = 12;
+    pub(crate) const NEXT_ROW: i32 = 13;
+    pub(crate) const NEXT_LAST: i32 = 14;
     /// Of each contracted axis around the terms, slowest first: its points, and the bytes that the left
     /// and the right operand move by once all inside it has been passed.
-    pub(crate) const OUTER: i32 = 12;
+    pub(crate) const OUTER: i32 = 15;
     pub(crate) const OUTER_SLOTS: i32 = 3;
     /// The first argument of the epilogue's body.
     pub(crate) const BODY: i32 = OUTER + OUTER_SLOTS * super::MAX_OUTER as i32;
@@ -66,13 +70,18 @@ pub(crate) struct Tile {
     pub unit: bool,
     /// Contracted axes around it.
     pub outer: usize,
+    /// Rows of the strip that comes next that are asked for in every [`UNROLLED`] steps.
+    pub ahead: usize,
     pub tail: Option<Tail>,
 }
 
 /// Contracted axes around the terms that a kernel has room for.
 pub(crate) const MAX_OUTER: usize = 3;
 /// Steps of the contraction per turn of the main loop.
-const UNROLLED: i32 = 4;
+pub(crate) const UNROLLED: i32 = 4;
+/// # Units
+/// Bytes of a line of the caches.
+const LINE_BYTES: usize = 64;
 /// Rows that one base register reaches with the stride and its triple.
 const ROWS_PER_BASE: usize = 5;
 /// Longer tails are emitted once per tile, not once per accumulator.
@@ -124,8 +133,9 @@ impl Tile {
             let columns = arg(&mut b, slot::COLUMNS);
             b.first_lanes(columns)
         });
+        let next = (self.ahead > 0).then(|| arg(&mut b, slot::NEXT));
         b.repeat(tiles, 1, |b| {
-            let sums = self.sums(b, args, (lhs, out), mask);
+            let sums = self.sums(b, args, (lhs, out), mask, next);
             match (&self.tail, &lowering) {
                 (Some(tail), Some(lowering)) => {
                     let (raw, done) = (b.label(), b.label());
@@ -147,7 +157,14 @@ impl Tile {
     }
 
     /// The accumulators of a tile whose first row is at `lhs`, row by row.
-    fn sums(&self, b: &mut Builder, args: Reg, (lhs, out): (Reg, Reg), mask: Option<Reg>) -> Vec<Reg> {
+    fn sums(
+        &self,
+        b: &mut Builder,
+        args: Reg,
+        (lhs, out): (Reg, Reg),
+        mask: Option<Reg>,
+        next: Option<Reg>,
+    ) -> Vec<Reg> {
         let rhs = b.load_int(Mem::at(args, 8 * slot::RHS));
         let rhs_row = b.load_int(Mem::at(args, 8 * slot::RHS_ROW));
         let stride = b.load_int(Mem::at(args, 8 * slot::LHS_ROW));
@@ -176,7 +193,10 @@ impl Tile {
         let pointers = Pointers { lhs: bases.clone(), rhs };
         self.around(b, args, 0, &pointers, &|b| {
             let terms = b.load_int(Mem::at(args, 8 * slot::TERMS));
-            b.repeat(terms, UNROLLED, |b| turn(b, UNROLLED));
+            b.repeat(terms, UNROLLED, |b| {
+                turn(b, UNROLLED);
+                next.iter().for_each(|next| self.look_ahead(b, args, *next));
+            });
             b.repeat(terms, 1, |b| turn(b, 1));
         });
         sums
@@ -202,6 +222,18 @@ impl Tile {
             pointers.lhs.iter().for_each(|base| b.update_int(Op::AddInt, *base, left));
             b.update_int(Op::AddInt, pointers.rhs, right);
         });
+    }
+
+    /// Asks for some rows of the strip that comes next; those after the last one are the last one again.
+    fn look_ahead(&self, b: &mut Builder, args: Reg, next: Reg) {
+        let bytes = self.vectors as i32 * b.isa.bytes();
+        let [stride, last] =
+            [slot::NEXT_ROW, slot::NEXT_LAST].map(|slot| b.load_int(Mem::at(args, 8 * slot)));
+        for _ in 0..self.ahead {
+            (0..bytes).step_by(LINE_BYTES).for_each(|line| b.prefetch(Mem::at(next, line)));
+            b.update_int(Op::AddInt, next, stride);
+        }
+        b.update_int(Op::MinInt, next, last);
     }
 
     /// Takes the sums of an earlier part of the contraction.

@@ -2,9 +2,11 @@
 
 use super::super::body::{Access, Body, Node};
 use super::super::isa::Isa;
+use super::super::kernels::Defined;
 use super::super::lanes::{COUNT_SLOT, LaneLoop};
 use super::super::line::Line;
 use super::super::pack::Pack;
+use super::super::text::kernel_text;
 use super::super::tile::{Tile, slot, tallest, widest};
 use super::run::{Kernel, widths};
 use crate::ops::scalar::BinaryOp;
@@ -81,6 +83,8 @@ fn tiles_are_right_for_all_remainders() {
                         masked: last < isa.lanes(),
                         unit: true,
                         outer: 0,
+                        // What is asked for ahead need not be memory.
+                        ahead: m % 5,
                         tail: None,
                     };
                     let kernel = Kernel::new(&tile.assemble(isa).unwrap());
@@ -104,7 +108,7 @@ fn panels_and_parts_are_right() {
     for isa in widths() {
         let rows = tallest(isa);
         for unit in [true, false] {
-            let tile = Tile { rows, vectors: 2, masked: false, unit, outer: 0, tail: None };
+            let tile = Tile { rows, vectors: 2, masked: false, unit, outer: 0, ahead: 0, tail: None };
             let kernel = Kernel::new(&tile.assemble(isa).unwrap());
             for k in [1usize, 6, 9] {
                 let mut operands = Operands::new(3 * rows, 2 * isa.lanes(), k);
@@ -121,6 +125,21 @@ fn panels_and_parts_are_right() {
                     operands.check(isa.name());
                 }
             }
+        }
+    }
+}
+
+/// Each turn of the loop over terms asks for all lines of so many rows.
+#[test]
+fn tiles_ask_for_the_strip_that_comes_next() {
+    for isa in widths() {
+        for (vectors, ahead) in [(2, 1), (3, 2), (2, 4)] {
+            let tile = Tile { rows: 6, vectors, masked: false, unit: true, outer: 0, ahead, tail: None };
+            let code = tile.assemble(isa).unwrap();
+            let lines = (vectors * isa.bytes() as usize).div_ceil(64);
+            let kernel = Defined { name: String::new(), code, places: Vec::new() };
+            let printed = kernel_text(&kernel);
+            assert_eq!(printed.matches("prefetcht1").count(), ahead * lines, "{printed}");
         }
     }
 }
@@ -210,7 +229,7 @@ fn loops_are_right_for_all_lengths() {
 fn speed_of_a_tile() {
     for isa in widths() {
         let rows = tallest(isa);
-        let tile = Tile { rows, vectors: 2, masked: false, unit: true, outer: 0, tail: None };
+        let tile = Tile { rows, vectors: 2, masked: false, unit: true, outer: 0, ahead: 0, tail: None };
         let kernel = Kernel::new(&tile.assemble(isa).unwrap());
         let k = 128;
         let mut operands = Operands::new(rows, 2 * isa.lanes(), k);

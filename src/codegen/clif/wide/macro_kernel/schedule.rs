@@ -28,7 +28,7 @@ use super::super::super::super::error::CodeError;
 use super::super::super::super::vector::kernels::Shape;
 use super::super::super::super::vector::line::Line;
 use super::super::super::super::vector::pack::Pack;
-use super::super::super::super::vector::tile::{Tile, slot, tallest, widest};
+use super::super::super::super::vector::tile::{Tile, UNROLLED, slot, tallest, widest};
 use super::super::super::units::{Span, overlap, part_of_row, rows_of};
 use super::{MacroCx, MacroKernel, Product, frame};
 use cranelift_codegen::ir::condcodes::IntCC;
@@ -48,6 +48,8 @@ const MAX_TRANSPOSED_VECTORS: usize = 4;
 /// Elements between rows that are 4 KiB apart, and rows of tiles then.
 const CROWDED_ELEMS: i64 = 1024;
 const LOW_ROWS: usize = 7;
+/// Lower tiles wait for loads as it is, and are left alone with what comes next.
+const MIN_AHEAD_ROWS: usize = 4;
 /// Rows of a panel: full tiles of any height.
 pub(in super::super) const PANEL_ROWS: i64 = 504;
 /// Columns of a unit of work of single rows: what is read in order of each row of the matrix.
@@ -61,6 +63,8 @@ struct Band {
     from: Value,
     tiles: Value,
     rows: usize,
+    /// The number of tiles, or one that it is not below.
+    least: i64,
 }
 
 /// `count` panels of rows from `from` on, each divided into the same bands of equal widths.
@@ -84,6 +88,24 @@ enum Choice {
     Never,
     Always,
     If(Value),
+}
+
+/// The right operand in a part of the contraction.
+#[derive(Clone, Copy)]
+struct Right {
+    start: Value,
+    terms: Value,
+    /// Where the next part starts.
+    next: Value,
+}
+
+/// Rows of the next strip that tiles of a panel's first band ask for in every few steps, so that all
+/// are asked for by the time the band is done.
+fn ahead(of: &MacroKernel, band: &Band) -> usize {
+    if of.transposed || of.outer > 0 || band.rows < MIN_AHEAD_ROWS {
+        return 0;
+    }
+    (UNROLLED as u64).div_ceil(band.least.max(1) as u64) as usize
 }
 
 /// Columns from `from` on, in strips of one width.
@@ -168,7 +190,8 @@ impl MacroCx<'_, '_> {
         let tall = if product.of.crowded { tallest(self.isa).min(LOW_ROWS) } else { tallest(self.isa) };
         let most = tall as i64;
         let zero = self.int(0);
-        let full = Band { from: zero, tiles: self.int(PANEL_ROWS / most), rows: tall };
+        let least = PANEL_ROWS / most;
+        let full = Band { from: zero, tiles: self.int(least), rows: tall, least };
         let Some(m) = product.of.rows else {
             let count = self.builder.ins().udiv_imm_u(product.m, PANEL_ROWS);
             let mut all = vec![Panels { from: zero, count, bands: vec![full] }];
@@ -183,7 +206,7 @@ impl MacroCx<'_, '_> {
                 all.push(Panels {
                     from,
                     count,
-                    bands: vec![Band { from: zero, tiles, rows: rows as usize }],
+                    bands: vec![Band { from: zero, tiles, rows: rows as usize, least: 1 }],
                 });
                 let done = self.builder.ins().imul_imm_s(tiles, rows);
                 from = self.builder.ins().iadd(from, done);
@@ -207,7 +230,8 @@ impl MacroCx<'_, '_> {
             if tiles == 0 {
                 continue;
             }
-            let mut band = Band { from: self.int(from), tiles: self.int(tiles), rows: rows as usize };
+            let (start_at, count) = (self.int(from), self.int(tiles));
+            let mut band = Band { from: start_at, tiles: count, rows: rows as usize, least: tiles };
             let width = |rows: usize| widest(self.isa, rows);
             match all.last_mut() {
                 Some(panels) if from > 0 && width(panels.bands[0].rows) == width(band.rows) => {
@@ -326,10 +350,26 @@ impl MacroCx<'_, '_> {
         let left = self.moved(product.lhs, row, product.lhs_row);
         let left = self.moved(left, term, product.lhs_step);
         let right = self.moved(product.rhs, term, product.rhs_row);
+        let next = self.moved(right, parts.terms, product.rhs_row);
+        let right = Right { start: right, terms, next };
         for strip in strips {
-            self.strip(product, panels, (row, left), (right, terms), parts.packed, *strip)?;
+            self.strip(product, panels, (row, left), right, parts.packed, *strip)?;
         }
         Ok(())
+    }
+
+    /// Says what the tiles over a strip ask for ahead: the rows of the strip that comes next, which is the
+    /// first of the next part where there is no other.
+    fn look_ahead(&mut self, product: &Product<'_>, right: Right, after: Value) {
+        let beside = self.moved(right.start, after, product.rhs_step);
+        let more = self.builder.ins().icmp(IntCC::SignedLessThan, after, product.n);
+        let next = self.builder.ins().select(more, beside, right.next);
+        let passed = self.builder.ins().iadd_imm_s(right.terms, -1);
+        let last = self.moved(next, passed, product.rhs_row);
+        for (slot, value) in [(slot::NEXT, next), (slot::NEXT_ROW, product.rhs_row), (slot::NEXT_LAST, last)]
+        {
+            self.pass(slot, value);
+        }
     }
 
     /// All bands of a panel over strips of one width.
@@ -338,18 +378,19 @@ impl MacroCx<'_, '_> {
         product: &Product<'_>,
         panels: &Panels,
         (row, left): (Value, Value),
-        (right, terms): (Value, Value),
+        right: Right,
         packed: Choice,
         strip: Strips,
     ) -> Result<(), CodeError> {
         let mut kernels = Vec::new();
-        for band in &panels.bands {
+        for (at, band) in panels.bands.iter().enumerate() {
             let tile = Tile {
                 rows: band.rows,
                 vectors: strip.vectors,
                 masked: strip.partial.is_some(),
                 unit: product.of.unit,
                 outer: product.of.outer,
+                ahead: if at == 0 { ahead(product.of, band) } else { 0 },
                 tail: product.of.tail.clone(),
             };
             let kernel = self.kernel(Shape::Tile(tile))?;
@@ -359,11 +400,16 @@ impl MacroCx<'_, '_> {
             self.pass(slot::COLUMNS, columns);
         }
         let width = strip.vectors as i64 * self.isa.lanes() as i64;
+        let looks_ahead = ahead(product.of, &panels.bands[0]) > 0;
         let one_strip = |cx: &mut Self, at: Value| {
             let passed = cx.builder.ins().imul_imm_s(at, width);
             let column = cx.builder.ins().iadd(strip.from, passed);
-            let right = cx.moved(right, column, product.rhs_step);
-            cx.place_strip(product, strip, (right, terms), packed)?;
+            if looks_ahead {
+                let after = cx.builder.ins().iadd_imm_s(column, width);
+                cx.look_ahead(product, right, after);
+            }
+            let start = cx.moved(right.start, column, product.rhs_step);
+            cx.place_strip(product, strip, (start, right.terms), packed)?;
             for (band, kernel) in kernels {
                 cx.band(product, band, kernel, (row, column), left);
             }
