@@ -43,7 +43,7 @@ impl Code {
     /// Compiles a program; given sources, also prints its functions.
     ///
     /// # Errors
-    /// As [`clif::define`] and [`Cpu::isa`](super::target::Cpu::isa); [`CodeError::Memory`] where the code finds no room.
+    /// As [`clif::define`] and [`Cpu::compilers`](super::target::Cpu::compilers); [`CodeError::Memory`] where the code finds no room.
     pub fn new(
         program: &LoopProgram,
         plan: &Plan,
@@ -68,17 +68,17 @@ impl Code {
         sources: Option<&SourceMap>,
         reserve_bytes: usize,
     ) -> Result<Code, CodeError> {
-        let isa = options.cpu.isa(Placement::Memory)?;
+        let compilers = options.cpu.compilers(Placement::Memory)?;
         let memory = ArenaMemoryProvider::new_with_size(reserve_bytes)
             .map_err(|error| CodeError::Memory(error.to_string()))?;
-        let mut builder = JITBuilder::with_isa(isa, Box::new(no_library));
+        let mut builder = JITBuilder::with_isa(compilers.target(), Box::new(no_library));
         builder.memory_provider(Box::new(memory));
         // From here on the guard frees the memory, whatever happens.
         let module = Some(JITModule::new(builder));
         let (definitions, missing) = (Definitions::default(), options.cpu.missing_here());
         let mut code = Code { module, entries: Vec::new(), definitions, missing };
         let Some(module) = code.module.as_mut() else { return Ok(code) };
-        code.definitions = clif::define(module, program, plan, options, sources)?;
+        code.definitions = clif::define(module, compilers, program, plan, options, sources)?;
         module.finalize_definitions().map_err(|error| CodeError::of_module("the program", &error))?;
         code.entries = code.definitions.functions.iter().map(|f| entry(module, f)).collect();
         Ok(code)

@@ -48,11 +48,11 @@ pub fn compile(
         function: program.signature.name.clone(),
         reason: error.to_string(),
     })?;
-    let isa = options.cpu.isa(Placement::Object)?;
+    let compilers = options.cpu.compilers(Placement::Object)?;
     let failed = |error| CodeError::of_module(&program.signature.name, &error);
-    let builder = ObjectBuilder::new(isa, prefix, Box::new(no_library)).map_err(failed)?;
+    let builder = ObjectBuilder::new(compilers.target(), prefix, Box::new(no_library)).map_err(failed)?;
     let mut module = ObjectModule::new(builder);
-    let functions = clif::define(&mut module, program, plan, options, None)?.functions;
+    let functions = clif::define(&mut module, compilers, program, plan, options, None)?.functions;
     let ids: Vec<_> = functions.iter().map(|function| function.id).collect();
     let description = header::description(&program.signature, options.cpu);
     let (description, cpu) = (description.as_str(), options.cpu);

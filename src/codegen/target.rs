@@ -6,8 +6,9 @@
 
 use super::error::CodeError;
 use super::vector::Isa;
-use cranelift_codegen::isa::OwnedTargetIsa;
+use cranelift_codegen::isa::{OwnedTargetIsa, TargetIsa};
 use cranelift_codegen::settings::{self, Configurable, Flags};
+use std::sync::Arc;
 
 /// What generated code needs at least, as processors name it.
 const REQUIRED_X86: [&str; 4] = ["sse4.1", "sse4.2", "avx", "fma"];
@@ -59,12 +60,12 @@ impl Cpu {
         }
     }
 
-    /// The back end for it.
+    /// The back ends for it.
     ///
     /// # Errors
     /// [`CodeError::Cpu`] where this processor is meant and lacks what all code needs, [`CodeError::Target`]
     /// where Cranelift has no back end for it.
-    pub fn isa(self, placement: Placement) -> Result<OwnedTargetIsa, CodeError> {
+    pub fn compilers(self, placement: Placement) -> Result<Compilers, CodeError> {
         let failed = |reason: String| CodeError::Target(reason);
         let mut builder = match self {
             Cpu::Native => {
@@ -87,8 +88,11 @@ impl Cpu {
                 .map_err(|e| failed(e.to_string()))?;
         }
         let builder = builder.map_err(|reason| failed(reason.to_string()))?;
-        let flags = flags(placement).map_err(|error| failed(error.to_string()))?;
-        builder.finish(flags).map_err(|error| failed(error.to_string()))
+        let isa = |optimise| {
+            let flags = flags(placement, optimise).map_err(|error| failed(error.to_string()))?;
+            builder.finish(flags).map_err(|error| failed(error.to_string()))
+        };
+        Ok(Compilers { loops: isa(true)?, straight: isa(false)? })
     }
 }
 
@@ -208,9 +212,30 @@ pub enum Placement {
     Object,
 }
 
-fn flags(placement: Placement) -> Result<Flags, settings::SetError> {
+/// The compilers of one target, which differ in how long they take and how good their code is.
+#[derive(Clone)]
+pub struct Compilers {
+    loops: OwnedTargetIsa,
+    straight: OwnedTargetIsa,
+}
+
+impl Compilers {
+    /// The target of the module that the code is for.
+    pub fn target(&self) -> OwnedTargetIsa {
+        Arc::clone(&self.loops)
+    }
+
+    /// The compiler of a function. What has no loops runs once in a call, so that the time until it is
+    /// there counts for more than its own.
+    pub fn of(&self, has_loops: bool) -> &dyn TargetIsa {
+        if has_loops { self.loops.as_ref() } else { self.straight.as_ref() }
+    }
+}
+
+fn flags(placement: Placement, optimise: bool) -> Result<Flags, settings::SetError> {
     let mut flags = settings::builder();
-    flags.set("opt_level", "speed")?;
+    flags.set("opt_level", if optimise { "speed" } else { "none" })?;
+    flags.set("regalloc_algorithm", if optimise { "backtracking" } else { "single_pass" })?;
     flags.set("enable_alias_analysis", "true")?;
     flags.set("enable_verifier", if cfg!(debug_assertions) { "true" } else { "false" })?;
     flags.set("is_pic", if placement == Placement::Object { "true" } else { "false" })?;

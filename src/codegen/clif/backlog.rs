@@ -1,18 +1,22 @@
 //! From Cranelift IR to machine code.
 //!
 //! Cranelift compiles each function by itself, and that takes most of the time of code generation. So
-//! functions are emitted one after another, compiled side by side, and defined in the order in which they
-//! were emitted: the module does not depend on threads.
+//! functions are compiled by other threads while further ones are emitted, and defined in the order in
+//! which they were emitted: the module does not depend on threads.
 
 use super::super::error::CodeError;
+use super::super::target::Compilers;
 use cranelift_codegen::Context;
 use cranelift_codegen::control::ControlPlane;
+use cranelift_codegen::entity::EntitySet;
+use cranelift_codegen::ir::Function;
 use cranelift_codegen::isa::TargetIsa;
 use cranelift_module::{FuncId, Module, ModuleError, ModuleReloc};
-use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::num::NonZero;
-use std::sync::Mutex;
-use std::thread;
+use std::panic::resume_unwind;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
 
 /// Instructions that are worth a further thread: some milliseconds of work.
 const INSTS_PER_THREAD: usize = 2000;
@@ -22,14 +26,35 @@ const MOST_INSTS: usize = 200_000;
 /// Bytes of stack of a thread: as much as a main thread has.
 const STACK_BYTES: usize = 8 << 20;
 
-/// Functions that are emitted and have yet to become machine code.
-#[derive(Default)]
+/// Functions that are emitted and have yet to be defined in the module.
 pub(super) struct Backlog {
-    jobs: Vec<Job>,
+    compilers: Compilers,
+    queue: Arc<Queue>,
+    helpers: Vec<JoinHandle<()>>,
+    /// How many functions and instructions were added since the last definition.
+    jobs: usize,
     insts: usize,
     /// # Units
     /// Bytes of machine code that came from each function of the program.
     code_bytes: Vec<usize>,
+}
+
+/// What the threads share.
+#[derive(Default)]
+struct Queue {
+    jobs: Mutex<Jobs>,
+    /// Signalled when there is a job, or will be no more.
+    changed: Condvar,
+}
+
+/// Functions by when they were emitted.
+#[derive(Default)]
+struct Jobs {
+    /// Those that no thread has taken, the one with the most instructions last.
+    waiting: BTreeMap<(usize, usize), Job>,
+    finished: BTreeMap<usize, Job>,
+    /// Whether no more will come.
+    closed: bool,
 }
 
 struct Job {
@@ -37,7 +62,6 @@ struct Job {
     name: String,
     /// Which function of the program it belongs to.
     owner: Option<usize>,
-    insts: usize,
     context: Context,
     failed: Option<CodeError>,
 }
@@ -51,7 +75,36 @@ impl Job {
     }
 }
 
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Jobs> {
+        // A thread that panics holds no lock; if it did, its panic is passed on when it is joined.
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Compiles jobs until there are no more and will be none.
+    fn work(&self, compilers: &Compilers) {
+        loop {
+            let mut jobs = self.lock();
+            let ((_, k), mut job) = loop {
+                match jobs.waiting.pop_last() {
+                    Some(taken) => break taken,
+                    None if jobs.closed => return,
+                    None => jobs = self.changed.wait(jobs).unwrap_or_else(PoisonError::into_inner),
+                }
+            };
+            drop(jobs);
+            job.compile(compilers.of(has_loops(&job.context.func)));
+            self.lock().finished.insert(k, job);
+        }
+    }
+}
+
 impl Backlog {
+    pub(super) fn new(compilers: Compilers) -> Self {
+        let queue = Arc::new(Queue::default());
+        Backlog { compilers, queue, helpers: Vec::new(), jobs: 0, insts: 0, code_bytes: Vec::new() }
+    }
+
     /// Takes an emitted function, and leaves an empty context; gives the number of its instructions.
     ///
     /// # Errors
@@ -64,12 +117,48 @@ impl Backlog {
     ) -> Result<usize, CodeError> {
         let context = std::mem::replace(context, module.make_context());
         let insts = context.func.dfg.num_insts();
+        let job = Job { id, name: name.to_string(), owner, context, failed: None };
+        self.queue.lock().waiting.insert((insts, self.jobs), job);
+        self.queue.changed.notify_one();
+        self.jobs += 1;
         self.insts += insts;
-        self.jobs.push(Job { id, name: name.to_string(), owner, insts, context, failed: None });
+        self.start_helpers();
         if self.insts > MOST_INSTS {
             self.define(module)?;
         }
         Ok(insts)
+    }
+
+    /// Starts as many threads as the instructions are worth, beside the one that emits.
+    fn start_helpers(&mut self) {
+        let wanted = self.insts / INSTS_PER_THREAD;
+        if wanted <= self.helpers.len() {
+            return;
+        }
+        let others = thread::available_parallelism().map_or(1, NonZero::get) - 1;
+        while self.helpers.len() < wanted.min(others) {
+            let (queue, compilers) = (Arc::clone(&self.queue), self.compilers.clone());
+            let helper = thread::Builder::new().stack_size(STACK_BYTES).spawn(move || queue.work(&compilers));
+            match helper {
+                Ok(helper) => self.helpers.push(helper),
+                // What is left to do is done by the others.
+                Err(_) => break,
+            }
+        }
+    }
+
+    /// Waits until all that was added is compiled, with a part in the work.
+    fn finish(&mut self) -> BTreeMap<usize, Job> {
+        self.queue.lock().closed = true;
+        self.queue.changed.notify_all();
+        self.queue.work(&self.compilers);
+        for helper in self.helpers.drain(..) {
+            if let Err(panic) = helper.join() {
+                resume_unwind(panic);
+            }
+        }
+        (self.jobs, self.insts) = (0, 0);
+        std::mem::take(&mut *self.queue.lock()).finished
     }
 
     /// Compiles and defines what there is.
@@ -77,9 +166,7 @@ impl Backlog {
     /// # Errors
     /// Limits of Cranelift: those of the function that was emitted first.
     pub(super) fn define(&mut self, module: &mut dyn Module) -> Result<(), CodeError> {
-        let mut jobs = std::mem::take(&mut self.jobs);
-        compile(&mut jobs, std::mem::take(&mut self.insts), module.isa());
-        for mut job in jobs {
+        for mut job in self.finish().into_values() {
             if let Some(failed) = job.failed.take() {
                 return Err(failed);
             }
@@ -109,28 +196,27 @@ impl Backlog {
     }
 }
 
-/// Compiles jobs, the longest first, with as many threads as they are worth and can be had.
-fn compile(jobs: &mut [Job], insts: usize, isa: &dyn TargetIsa) {
-    let cores = thread::available_parallelism().map_or(1, NonZero::get);
-    let threads = cores.min(insts / INSTS_PER_THREAD).min(jobs.len());
-    let mut order: Vec<&mut Job> = jobs.iter_mut().collect();
-    order.sort_by_key(|job| Reverse(job.insts));
-    let queue = Mutex::new(order.into_iter());
-    let work = || {
-        loop {
-            let job = queue.lock().ok().and_then(|mut queue| queue.next());
-            let Some(job) = job else { break };
-            job.compile(isa);
+impl Drop for Backlog {
+    /// After an error there may be jobs left, which nobody wants.
+    fn drop(&mut self) {
+        let mut jobs = self.queue.lock();
+        jobs.waiting.clear();
+        jobs.closed = true;
+        drop(jobs);
+        self.queue.changed.notify_all();
+        for helper in self.helpers.drain(..) {
+            // Its panic, if there was one, has been reported, and this may run because of another.
+            let _ = helper.join();
         }
-    };
-    thread::scope(|scope| {
-        for _ in 1..threads {
-            let helper = thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, work);
-            if helper.is_err() {
-                // What is left to do is done here.
-                break;
-            }
-        }
-        work();
-    });
+    }
+}
+
+/// Whether some code of a function runs more than once in a call: it branches to a block before it, or
+/// to its own.
+fn has_loops(func: &Function) -> bool {
+    let mut before = EntitySet::new();
+    func.layout.blocks().any(|block| {
+        before.insert(block);
+        func.block_successors(block).any(|next| before.contains(next))
+    })
 }

@@ -37,7 +37,7 @@ pub(crate) mod tests;
 pub(crate) use entry::{Exports, check_types, define_exports, exported_names};
 
 use super::error::CodeError;
-use super::target::Options;
+use super::target::{Compilers, Options};
 use super::vector::kernels::{Defined, Kernels};
 use crate::dtype::DType;
 use crate::loops::buffers::Plan;
@@ -88,13 +88,14 @@ pub(crate) struct Definitions {
     pub kernels: Vec<Defined>,
 }
 
-/// Compiles all functions of a program into a module; given sources, also prints them.
+/// Compiles all functions of a program into a module of the compilers' target; given sources, also prints them.
 ///
 /// # Errors
 /// [`CodeError`]: a limit of the back end, an element type that is not computed with, or a fault
 /// of our own.
 pub(crate) fn define(
     module: &mut dyn Module,
+    compilers: Compilers,
     program: &LoopProgram,
     plan: &Plan,
     options: Options,
@@ -115,7 +116,7 @@ pub(crate) fn define(
         macro_kernels: MacroKernels::default(),
         scratch: FunctionBuilderContext::new(),
         context: module.make_context(),
-        backlog: Backlog::default(),
+        backlog: Backlog::new(compilers),
         module,
     };
     let mut compiled = Vec::with_capacity(ids.len());

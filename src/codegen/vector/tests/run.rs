@@ -17,7 +17,7 @@ impl Kernel {
     /// Places machine code that [`super::super`] assembled.
     #[expect(unsafe_code, reason = "machine code becomes a function")]
     pub fn new(code: &[u8]) -> Self {
-        let isa = Cpu::Native.isa(Placement::Memory).unwrap();
+        let isa = Cpu::Native.compilers(Placement::Memory).unwrap().target();
         let mut module = JITModule::new(JITBuilder::with_isa(isa, default_libcall_names()));
         let mut signature = module.make_signature();
         signature.call_conv = CallConv::SystemV;
