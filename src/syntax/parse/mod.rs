@@ -5,7 +5,7 @@
 //! the next. Only this module and those below it know the parser generator.
 //!
 //! The generated parser recurses, and so does the builder: the scan bounds the nesting before
-//! either runs, and both run on a thread whose stack is known to hold that depth.
+//! either runs, and both run on threads whose stacks are known to hold that depth.
 
 mod errors;
 mod expressions;
@@ -20,7 +20,9 @@ use crate::diag::{Diagnostic, Fault};
 use crate::span::{FileId, Span};
 use pest::Parser as _;
 use pest::error::ErrorVariant;
-use std::thread;
+use std::num::NonZero;
+use std::ops::Range;
+use std::thread::{self, ScopedJoinHandle};
 
 /// The generated parser.
 mod grammar {
@@ -41,6 +43,10 @@ pub const MAX_TEXT_BYTES: usize = 1 << 20;
 /// Most syntax errors that are reported for one file.
 pub const MAX_ERRORS: usize = 20;
 
+/// # Units
+/// Bytes of text that are worth a further thread: some hundreds of microseconds of work.
+const BYTES_PER_THREAD: usize = 1 << 10;
+
 /// Stack for [`scan::MAX_NESTING`] levels of the parser and the builder, several times over.
 const STACK_BYTES: usize = 64 << 20;
 
@@ -53,47 +59,54 @@ pub fn parse(file: FileId, text: &str) -> Result<ast::File, Vec<Diagnostic>> {
         let title = format!("a source file may hold {MAX_TEXT_BYTES} bytes; this one holds {}", text.len());
         return Err(vec![Diagnostic::error("file-too-long", title).fault(Fault::Limit)]);
     }
-    let scan = scan::scan(file, text).map_err(|limit| vec![limit])?;
-    let parsed = thread::scope(|scope| {
-        let worker = thread::Builder::new().name("mdl parser".into()).stack_size(STACK_BYTES);
-        match worker.spawn_scoped(scope, || parse_scanned(file, text, scan)) {
-            Ok(handle) => handle.join().unwrap_or_else(|_| Err(vec![parser_failed()])),
-            Err(error) => Err(vec![
-                Diagnostic::error("no-thread", format!("the parser's thread cannot be started: {error}"))
-                    .fault(Fault::Limit),
-            ]),
+    let Scan { stretches, comments, mut errors } = scan::scan(file, text).map_err(|limit| vec![limit])?;
+    let mut items = Vec::with_capacity(stretches.len());
+    thread::scope(|scope| {
+        let mut workers = Vec::new();
+        for part in shares(&stretches) {
+            let worker = thread::Builder::new().name("mdl parser".into()).stack_size(STACK_BYTES);
+            let before = part.start.checked_sub(1).map(|k| &stretches[k]);
+            let (part, comments) = (&stretches[part], &comments);
+            workers.push(
+                worker
+                    .spawn_scoped(scope, move || Builder::new(file, text, comments).stretches(before, part)),
+            );
+        }
+        for worker in workers {
+            match worker.map(ScopedJoinHandle::join) {
+                Ok(Ok((parsed, faults))) => {
+                    items.extend(parsed);
+                    errors.extend(faults);
+                }
+                Ok(Err(_)) => errors.push(
+                    Diagnostic::error("internal", "the parser failed on this file").fault(Fault::Internal),
+                ),
+                Err(error) => errors.push(
+                    Diagnostic::error("no-thread", format!("the parser's thread cannot be started: {error}"))
+                        .fault(Fault::Limit),
+                ),
+            }
         }
     });
-    parsed.map_err(|mut errors| {
-        errors.sort_by_key(|e| e.labels.first().map_or(0, |l| l.span.start));
-        errors.truncate(MAX_ERRORS);
-        errors
-    })
+    if errors.is_empty() {
+        return Ok(ast::File { items, span: Span::new(file, 0, text.len()) });
+    }
+    errors.sort_by_key(|e| e.labels.first().map_or(0, |l| l.span.start));
+    errors.truncate(MAX_ERRORS);
+    Err(errors)
 }
 
-fn parser_failed() -> Diagnostic {
-    Diagnostic::error("internal", "the parser failed on this file").fault(Fault::Internal)
-}
-
-fn parse_scanned(file: FileId, text: &str, scan: Scan) -> Result<ast::File, Vec<Diagnostic>> {
-    let Scan { stretches, comments, errors } = scan;
-    let mut builder = Builder::new(file, text, &comments, errors);
-    let mut items = Vec::with_capacity(stretches.len());
-    let mut end = 0;
-    for stretch in stretches.iter().filter(|s| !s.faulty) {
-        if builder.errors.len() >= MAX_ERRORS {
-            break;
-        }
-        if let Some(item) = builder.stretch(stretch, end) {
-            end = item.span.end as usize;
-            items.push(item);
-        }
-    }
-    if builder.errors.is_empty() {
-        Ok(ast::File { items, span: Span::new(file, 0, text.len()) })
-    } else {
-        Err(builder.errors)
-    }
+/// Which declarations each thread parses: as many threads as the text is worth, each with about as many
+/// bytes of it.
+fn shares(stretches: &[Stretch]) -> Vec<Range<usize>> {
+    let bytes = stretches.last().map_or(0, |s| s.end);
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = cores.min(bytes / BYTES_PER_THREAD).max(1);
+    let cut = |k: usize| stretches.partition_point(|s| s.end <= bytes * k / threads);
+    let mut cuts: Vec<usize> = (1..threads).map(cut).collect();
+    cuts.push(stretches.len());
+    let mut start = 0;
+    cuts.into_iter().map(|end| std::mem::replace(&mut start, end)..end).collect()
 }
 
 /// Builds the tree of one declaration after the other.
@@ -112,8 +125,28 @@ struct Builder<'t> {
 }
 
 impl<'t> Builder<'t> {
-    fn new(file: FileId, text: &'t str, comments: &'t [Comment], errors: Vec<Diagnostic>) -> Self {
-        Builder { file, text, comments, base: 0, depth: 0, errors }
+    fn new(file: FileId, text: &'t str, comments: &'t [Comment]) -> Self {
+        Builder { file, text, comments, base: 0, depth: 0, errors: Vec::new() }
+    }
+
+    /// Parses declarations, of which the first follows `before`; gives them, and what is wrong in others.
+    fn stretches(
+        mut self,
+        mut before: Option<&'t Stretch>,
+        stretches: &'t [Stretch],
+    ) -> (Vec<ast::Item>, Vec<Diagnostic>) {
+        let mut items = Vec::with_capacity(stretches.len());
+        for stretch in stretches {
+            if self.errors.len() >= MAX_ERRORS {
+                break;
+            }
+            if !stretch.faulty {
+                let doc_start = before.map_or(0, |s| self.trimmed(s.start, s.end));
+                items.extend(self.stretch(stretch, doc_start));
+            }
+            before = Some(stretch);
+        }
+        (items, self.errors)
     }
 
     /// Parses one declaration; comments from `doc_start` on may be its documentation.
@@ -151,13 +184,18 @@ impl<'t> Builder<'t> {
     /// The place of a pair, without the blanks and comments that a rule may end in.
     fn span(&self, pair: &Pair<'_>) -> Span {
         let span = pair.as_span();
-        let (start, mut end) = (self.base + span.start(), self.base + span.end());
+        let (start, end) = (self.base + span.start(), self.base + span.end());
+        Span::new(self.file, start, self.trimmed(start, end))
+    }
+
+    /// The end of a text without the blanks and comments there.
+    fn trimmed(&self, start: usize, mut end: usize) -> usize {
         loop {
             end = start + self.text[start..end].trim_end().len();
             let last = self.comments.partition_point(|c| c.start < end);
             match last.checked_sub(1).map(|i| &self.comments[i]) {
                 Some(c) if c.start > start && c.end >= end => end = c.start,
-                _ => return Span::new(self.file, start, end),
+                _ => return end,
             }
         }
     }
