@@ -6,6 +6,7 @@ use crate::ops::reduce::Reducer;
 use crate::ops::scalar::{BinaryOp, UnaryOp};
 use crate::span::Span;
 use indexmap::IndexSet;
+use rustc_hash::FxBuildHasher;
 
 /// An expression of an [`Exprs`] arena. Operands have smaller ids than what uses them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -106,7 +107,7 @@ impl std::hash::Hash for Read {
 /// An arena of expressions, each with its type.
 #[derive(Clone, Debug, Default)]
 pub struct Exprs {
-    nodes: IndexSet<(Expr, DType)>,
+    nodes: IndexSet<(Expr, DType), FxBuildHasher>,
 }
 
 impl PartialEq for Exprs {

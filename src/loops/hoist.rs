@@ -234,7 +234,7 @@ impl<'f> Site<'f> {
                 Scalar::Binary(BinaryOp::FloorDiv | BinaryOp::Mod, _, b) => constant(*b),
                 _ => true,
             };
-            let invariant = own && scalars.operands(id).iter().all(|id| self.invariant[id]);
+            let invariant = own && scalars.operands(id).all(|id| self.invariant[&id]);
             self.invariant.insert(id, invariant);
         }
         self.invariant[&root]
@@ -243,8 +243,8 @@ impl<'f> Site<'f> {
     fn has_load(&mut self, root: ScalarId) -> bool {
         let scalars = &self.func.scalars;
         for id in scalars.unknown(root, |id| self.loads.contains_key(&id)) {
-            let loads = matches!(scalars.get(id), Scalar::Load(..))
-                || scalars.operands(id).iter().any(|id| self.loads[id]);
+            let loads =
+                matches!(scalars.get(id), Scalar::Load(..)) || scalars.operands(id).any(|id| self.loads[&id]);
             self.loads.insert(id, loads);
         }
         self.loads[&root]

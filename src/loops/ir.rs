@@ -44,6 +44,7 @@ use crate::ops::scalar::{BinaryOp, UnaryOp};
 use crate::span::Span;
 use crate::tensor::Tensor;
 use indexmap::IndexSet;
+use rustc_hash::{FxBuildHasher, FxHashSet};
 use std::sync::Arc;
 
 /// A buffer of a [`LoopFunc`].
@@ -119,7 +120,7 @@ impl Scalar {
 /// The expressions of a function, operands first.
 #[derive(Clone, Debug, Default)]
 pub struct Scalars {
-    nodes: IndexSet<(Scalar, DType)>,
+    nodes: IndexSet<(Scalar, DType), FxBuildHasher>,
 }
 
 impl Scalars {
@@ -156,24 +157,27 @@ impl Scalars {
     /// What `root` reaches and `known` does not hold yet, operands first; nothing behind what it
     /// holds. Walks without recursion, however deep the expression.
     pub fn unknown(&self, root: ScalarId, known: impl Fn(ScalarId) -> bool) -> Vec<ScalarId> {
-        let mut found = std::collections::BTreeSet::new();
-        let mut pending = vec![root];
+        let mut seen = FxHashSet::default();
+        let (mut found, mut pending) = (Vec::new(), vec![root]);
         while let Some(id) = pending.pop() {
-            if !known(id) && found.insert(id) {
+            if !known(id) && seen.insert(id) {
+                found.push(id);
                 pending.extend(self.operands(id));
             }
         }
-        found.into_iter().collect()
+        found.sort_unstable();
+        found
     }
 
     /// The direct operands of an expression, in order.
-    pub fn operands(&self, id: ScalarId) -> Vec<ScalarId> {
-        match self.get(id) {
-            Scalar::Const(_) | Scalar::Dim(_) | Scalar::Var(_) | Scalar::Local(_) => Vec::new(),
-            Scalar::Load(_, a) | Scalar::Unary(_, a) | Scalar::Cast(a) => vec![*a],
-            Scalar::Binary(_, a, b) => vec![*a, *b],
-            Scalar::Select(c, a, b) => vec![*c, *a, *b],
-        }
+    pub fn operands(&self, id: ScalarId) -> impl DoubleEndedIterator<Item = ScalarId> + use<> {
+        let operands = match *self.get(id) {
+            Scalar::Const(_) | Scalar::Dim(_) | Scalar::Var(_) | Scalar::Local(_) => [None; 3],
+            Scalar::Load(_, a) | Scalar::Unary(_, a) | Scalar::Cast(a) => [Some(a), None, None],
+            Scalar::Binary(_, a, b) => [Some(a), Some(b), None],
+            Scalar::Select(c, a, b) => [Some(c), Some(a), Some(b)],
+        };
+        operands.into_iter().flatten()
     }
 }
 

@@ -58,7 +58,7 @@ impl Verifier<'_> {
 
     fn scalar(&self, id: ScalarId, scalar: &Scalar, dtype: DType) -> Checked {
         let of = |id: ScalarId| self.func.scalars.dtype(id);
-        if self.func.scalars.operands(id).iter().any(|operand| *operand >= id) {
+        if self.func.scalars.operands(id).any(|operand| operand >= id) {
             return Err("an operand comes after its user".into());
         }
         let right = match scalar {

@@ -217,7 +217,7 @@ fn pure(func: &LoopFunc) -> Vec<bool> {
     let mut pure = Vec::with_capacity(func.scalars.len());
     for (id, scalar, _) in func.scalars.iter() {
         let own = !matches!(scalar, Scalar::Load(..) | Scalar::Local(_));
-        let all = own && func.scalars.operands(id).iter().all(|operand| pure[operand.0 as usize]);
+        let all = own && func.scalars.operands(id).all(|operand| pure[operand.0 as usize]);
         pure.push(all);
     }
     pure

@@ -79,7 +79,7 @@ impl Lanes {
             let varies = match scalars.get(*id) {
                 Scalar::Var(var) => vars.contains(var),
                 Scalar::Local(local) => locals.contains(local),
-                _ => scalars.operands(*id).iter().any(|operand| self.varying.get(operand) == Some(&true)),
+                _ => scalars.operands(*id).any(|operand| self.varying.get(&operand) == Some(&true)),
             };
             self.varying.insert(*id, varies);
         }

@@ -79,7 +79,7 @@ impl FuncCx<'_, '_> {
     pub(super) fn inputs(&self, id: ScalarId) -> Vec<ScalarId> {
         match self.env.func.scalars.get(id) {
             Scalar::Load(buffer, index) => self.split_index(*buffer, *index).0.into_iter().collect(),
-            _ => self.env.func.scalars.operands(id),
+            _ => self.env.func.scalars.operands(id).collect(),
         }
     }
 

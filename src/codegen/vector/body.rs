@@ -314,7 +314,7 @@ impl<'f> Extraction<'f> {
             let varies = match self.func.scalars.get(id) {
                 Scalar::Var(var) => *var == self.column || Some(*var) == self.row,
                 Scalar::Local(local) => Some(*local) == self.accumulator || self.fixed_locals.contains(local),
-                _ => self.func.scalars.operands(id).iter().any(|operand| self.varying[operand]),
+                _ => self.func.scalars.operands(id).any(|operand| self.varying[&operand]),
             };
             self.varying.insert(id, varies);
         }
@@ -353,9 +353,9 @@ impl<'f> Extraction<'f> {
             return Some(Vec::new());
         }
         Some(match scalars.get(id) {
-            Scalar::Unary(..) | Scalar::Select(..) | Scalar::Cast(_) => scalars.operands(id),
+            Scalar::Unary(..) | Scalar::Select(..) | Scalar::Cast(_) => scalars.operands(id).collect(),
             Scalar::Binary(_, a, _) if matches!(scalars.dtype(*a), DType::F32 | DType::Bool) => {
-                scalars.operands(id)
+                scalars.operands(id).collect()
             }
             _ => Vec::new(),
         })

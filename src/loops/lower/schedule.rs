@@ -144,7 +144,7 @@ impl FuncCx<'_> {
                 Scalar::Var(other) if *other == var => Step::One,
                 Scalar::Binary(BinaryOp::Add, a, b) => steps[a].plus(steps[b]),
                 Scalar::Binary(BinaryOp::Sub, a, b) if steps[b] == Step::Zero => steps[a],
-                _ if scalars.operands(id).iter().all(|id| steps[id] == Step::Zero) => Step::Zero,
+                _ if scalars.operands(id).all(|id| steps[&id] == Step::Zero) => Step::Zero,
                 _ => Step::Other,
             };
             steps.insert(id, step);

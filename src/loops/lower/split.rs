@@ -109,7 +109,7 @@ impl FuncCx<'_> {
 
     /// A local for what is more than a leaf.
     fn named(&mut self, name: &str, value: ScalarId, out: &mut Vec<Stmt>) -> ScalarId {
-        if self.func.scalars.operands(value).is_empty() {
+        if self.func.scalars.operands(value).next().is_none() {
             return value;
         }
         let local = self.new_local(name, DType::I64);

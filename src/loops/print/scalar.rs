@@ -61,7 +61,7 @@ impl<'a> Names<'a> {
         let mut lines = Vec::new();
         let mut depths: BTreeMap<ScalarId, usize> = BTreeMap::new();
         for (id, count) in uses {
-            let below = self.func.scalars.operands(id).iter().map(|o| depths[o] + 1).max();
+            let below = self.func.scalars.operands(id).map(|o| depths[&o] + 1).max();
             let deep = below.is_some_and(|depth| depth >= MAX_DEPTH);
             let named = deep || (count > 1 && self.is_worth_a_name(id));
             depths.insert(id, if named { 0 } else { below.unwrap_or(0) });
@@ -84,8 +84,8 @@ impl<'a> Names<'a> {
         let scalars = &self.func.scalars;
         match scalars.get(id) {
             Scalar::Const(_) | Scalar::Dim(_) | Scalar::Var(_) | Scalar::Local(_) => false,
-            Scalar::Load(_, index) => !scalars.operands(*index).is_empty(),
-            _ => scalars.operands(id).iter().any(|o| !scalars.operands(*o).is_empty()),
+            Scalar::Load(_, index) => scalars.operands(*index).next().is_some(),
+            _ => scalars.operands(id).any(|o| scalars.operands(o).next().is_some()),
         }
     }
 
