@@ -8,7 +8,7 @@
 //! Nothing here knows how a node is computed.
 
 use super::expr::{Expr, ExprId, Exprs};
-use super::ir::{Axis, FuncId, Graph, Index, MatMul, Op, Program, TensorType, View};
+use super::ir::{Axis, FuncId, Graph, Index, MatMul, Op, Program, TensorType, Transform, View};
 use super::keys::keys;
 use crate::dim::{Dim, DimError};
 use crate::ops::cost::{ScalarCost, binary_cost_flops, unary_cost_flops};
@@ -141,6 +141,7 @@ impl Costs {
                 with_traffic(flops, index_reads(&segment.index, &roots, &operand)?, &node.results)
             }
             Op::MatMul(product) => matmul(product, &operand, &node.results),
+            Op::Transform(transform) => self::transform(transform, &operand, &node.results),
             Op::Scan(_) | Op::TopK(_) => {
                 let ty = operand(0).into_iter().collect::<Vec<_>>();
                 let elems = ty.first().map_or(Ok(Dim::ZERO), |ty| Dim::product(&ty.shape))?;
@@ -313,6 +314,31 @@ fn matmul(
         // Port 0 is the accumulator.
         let first = if product.pick.is_some() { 3 } else { 2 };
         let further = |port: u32| if port < first { None } else { operand(port) };
+        bytes = bytes.add(&reads(&epilogue.exprs, &[epilogue.body], &extents, &further)?)?;
+    }
+    with_traffic(cost, bytes, results)
+}
+
+/// A transform one side after the other: a multiply-add for each element of the matrix that is not zero.
+fn transform(
+    transform: &Transform,
+    operand: &dyn Fn(u32) -> Option<TensorType>,
+    results: &[TensorType],
+) -> Result<Cost, DimError> {
+    let Transform { iterate, made, matrix, .. } = transform;
+    let around = iterate.iter().enumerate().filter(|(k, _)| !made.contains(k)).map(|(_, axis)| &axis.extent);
+    let tiles = Dim::product(around)?;
+    let nonzero = matrix.elements.iter().filter(|element| **element != 0.0).count();
+    let each = 2 * nonzero * (matrix.columns + matrix.rows().len());
+    let mut cost = Cost { flops: tiles.mul(&Dim::from(each as i64))?, ..Cost::ZERO };
+    let whole = operand(0).map_or(Ok(Dim::ZERO), |ty| size_bytes(&[ty]))?;
+    let read = tiles.mul(&Dim::from(4 * (matrix.columns * matrix.columns) as i64))?;
+    let mut bytes = if read.minimum(&whole)? == whole { whole } else { read };
+    if let Some(epilogue) = &transform.epilogue {
+        let extents: Vec<Dim> = iterate.iter().map(|axis| axis.extent.clone()).collect();
+        let outer = points(iterate)?;
+        cost = cost.add(&scalars(&epilogue.exprs, &[epilogue.body], &|_| true)?.repeat(&outer)?)?;
+        let further = |port: u32| if port < 1 { None } else { operand(port) };
         bytes = bytes.add(&reads(&epilogue.exprs, &[epilogue.body], &extents, &further)?)?;
     }
     with_traffic(cost, bytes, results)

@@ -84,6 +84,8 @@ pub enum Op {
     Segment(Box<Segment>),
     /// A recognised running reduction.
     Scan(Scan),
+    /// A small matrix applied from both sides.
+    Transform(Box<Transform>),
 }
 
 /// An axis: its extent and the name it prints under.
@@ -218,6 +220,8 @@ pub enum RegionKind {
     /// Attention that is not by tiles, but whose ops have a row for each query: they run for a block
     /// of queries at a time.
     BlockedAttention,
+    /// A convolution by transformed tiles of planes.
+    Tiles,
 }
 
 /// One axis of a region's whole result.
@@ -346,6 +350,38 @@ pub struct Scan {
     pub axis: usize,
     /// Whether it begins with the last element.
     pub reverse: bool,
+}
+
+/// `out[.., a, .., b, ..] = epilogue(sum[u, v] matrix[a, u] * matrix[b, v] * x[.., u, v])`, f32, over a view
+/// of operand 0; operands from 1 on are read by the epilogue.
+#[derive(Clone, Debug)]
+pub struct Transform {
+    /// Result points in result order.
+    pub iterate: Vec<Axis>,
+    /// Which axes of the result are `a` and `b`: their extents are the matrix's rows.
+    pub made: [usize; 2],
+    /// The matrix.
+    pub matrix: SmallMatrix,
+    /// How operand 0 is read: strides over `iterate` (0 for `a` and `b`), and over `u` and `v`.
+    pub source: View,
+    /// Applied to each element before it is stored.
+    pub epilogue: Option<Epilogue>,
+}
+
+/// A matrix of few constants, row by row.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SmallMatrix {
+    /// Columns of each row.
+    pub columns: usize,
+    /// All elements.
+    pub elements: &'static [f64],
+}
+
+impl SmallMatrix {
+    /// The rows.
+    pub fn rows(&self) -> impl ExactSizeIterator<Item = &'static [f64]> {
+        self.elements.chunks_exact(self.columns)
+    }
 }
 
 /// A function of a program.

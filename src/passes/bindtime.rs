@@ -61,6 +61,10 @@ pub fn bind_time_nodes(graph: &Graph, args: &[bool]) -> BTreeSet<NodeIndex> {
                     && product.epilogue.as_ref().is_none_or(|e| is_closed(&e.exprs))
                     && product.contract.iter().all(|axis| axis.extent.as_const().is_some())
             }
+            Op::Transform(transform) => {
+                transform.source.vars.is_empty()
+                    && transform.epilogue.as_ref().is_none_or(|e| is_closed(&e.exprs))
+            }
             Op::Segment(segment) => {
                 is_closed(&segment.index.exprs)
                     && segment.index.extents().iter().all(|d| d.as_const().is_some())

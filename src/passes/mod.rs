@@ -28,6 +28,7 @@ pub mod split_axes;
 pub mod split_bind;
 pub mod transposed;
 pub mod walk;
+pub mod winograd;
 
 use crate::graph::ir::Program;
 
@@ -137,6 +138,11 @@ pub const PIPELINE: &[Pass] = &[
         name: "fuse-epilogues",
         purpose: "applies what follows a product to its accumulators",
         run: epilogue::fuse_epilogues,
+    },
+    Pass {
+        name: "transform-windows",
+        purpose: "computes convolutions with windows of three by three from transformed tiles",
+        run: winograd::transform_windows,
     },
     Pass {
         name: "form-regions",

@@ -193,7 +193,7 @@ fn merge_shape(axes: &[Axis]) -> Option<Vec<Dim>> {
 }
 
 /// The op that reads element `flat` of the operand at every point of `axes`.
-fn gather(axes: Vec<Axis>, flat: Affine, ty: &TensorType, span: Span) -> Option<Index> {
+pub(super) fn gather(axes: Vec<Axis>, flat: Affine, ty: &TensorType, span: Span) -> Option<Index> {
     let mut exprs = Exprs::new();
     let ranges = Ranges { indices: axes.iter().map(|a| a.extent.clone()).collect(), ..Ranges::default() };
     let mut rest = flat;

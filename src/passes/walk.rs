@@ -130,6 +130,15 @@ pub fn substitute_vars(graph: &mut Graph, renamed: &BTreeMap<VarId, VarId>) {
                         (epilogue.exprs, epilogue.body) = (exprs, roots[0]);
                     }
                 }
+                Op::Transform(transform) => {
+                    for (var, _) in &mut transform.source.vars {
+                        *var = renamed.get(var).copied().unwrap_or(*var);
+                    }
+                    if let Some(epilogue) = &mut transform.epilogue {
+                        let (exprs, roots) = rename(&epilogue.exprs, &[epilogue.body]);
+                        (epilogue.exprs, epilogue.body) = (exprs, roots[0]);
+                    }
+                }
                 _ => {}
             }
         }

@@ -16,3 +16,4 @@ mod size;
 mod transposed;
 mod weights;
 mod windows;
+mod winograd;

@@ -72,7 +72,7 @@ impl<'a> Flow<'a> {
             }
             Op::Recur(recur) => self.recur(recur, operands, types),
             // Passes make these of the ops above; what they read is not taken apart again.
-            Op::MatMul(_) | Op::Segment(_) | Op::Scan(_) | Op::Region(_) => {
+            Op::MatMul(_) | Op::Segment(_) | Op::Scan(_) | Op::Transform(_) | Op::Region(_) => {
                 vec![self.everywhere(operands, types, &|_, _| Positions::unresolved()); node.results.len()]
             }
         }

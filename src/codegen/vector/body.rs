@@ -10,10 +10,12 @@ use crate::dtype::DType;
 use crate::graph::expr::Literal;
 use crate::loops::ir::{BufferId, Local, LoopFunc, LoopVar, Scalar, ScalarId};
 use crate::ops::scalar::{BinaryOp, UnaryOp};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Bodies of more operations than this are left to others.
-const MAX_NODES: usize = 200;
+const MAX_NODES: usize = 400;
+/// Elements that a load or store may lie behind the element that its argument points to.
+const MAX_BEHIND: i64 = 1 << 26;
 /// Steps between lanes up to this size are compared in 32 bits.
 const MAX_COMPARED_STEP: i64 = 1 << 12;
 
@@ -65,6 +67,8 @@ pub(crate) enum Node {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Access {
     pub argument: u32,
+    /// Elements between the pointer and the first one.
+    pub behind: i32,
     /// Whether neighbouring lanes have neighbouring elements, or all the same.
     pub along: bool,
     /// Whether rows have other elements; the stride in bytes is the argument behind the pointer.
@@ -225,6 +229,8 @@ pub(crate) struct Extraction<'f> {
     known: BTreeMap<ScalarId, NodeId>,
     varying: BTreeMap<ScalarId, bool>,
     fixed_locals: Vec<Local>,
+    /// Locals that expressions seen so far read.
+    read_locals: BTreeSet<Local>,
 }
 
 impl<'f> Extraction<'f> {
@@ -245,6 +251,7 @@ impl<'f> Extraction<'f> {
             known: BTreeMap::new(),
             varying: BTreeMap::new(),
             fixed_locals: Vec::new(),
+            read_locals: BTreeSet::new(),
         }
     }
 
@@ -256,8 +263,11 @@ impl<'f> Extraction<'f> {
     /// Names the value of an expression as that of a local.
     pub fn set(&mut self, local: Local, value: ScalarId) -> Option<()> {
         let node = self.node(value)?;
+        // What has read the local so far has read another value.
+        if self.reads(local) {
+            self.known.clear();
+        }
         self.locals.insert(local, node);
-        self.known.clear();
         Some(())
     }
 
@@ -283,7 +293,7 @@ impl<'f> Extraction<'f> {
 
     /// Whether an expression that the body or its arguments hold reads a local.
     pub fn reads(&self, local: Local) -> bool {
-        self.varying.keys().any(|id| *self.func.scalars.get(*id) == Scalar::Local(local))
+        self.read_locals.contains(&local)
     }
 
     /// A buffer that the body loads from.
@@ -311,6 +321,9 @@ impl<'f> Extraction<'f> {
     fn varies(&mut self, root: ScalarId) -> bool {
         let known = &self.varying;
         for id in self.func.scalars.unknown(root, |id| known.contains_key(&id)) {
+            if let Scalar::Local(local) = self.func.scalars.get(id) {
+                self.read_locals.insert(*local);
+            }
             let varies = match self.func.scalars.get(id) {
                 Scalar::Var(var) => *var == self.column || Some(*var) == self.row,
                 Scalar::Local(local) => Some(*local) == self.accumulator || self.fixed_locals.contains(local),
@@ -461,18 +474,38 @@ impl<'f> Extraction<'f> {
         let by_row = at.by_row.clone();
         let moves = by_row.known() != Some(0);
         let element_bytes = dtype.size_bytes() as i64;
+        let truth = dtype == DType::Bool;
+        if let Some((argument, behind)) = self.near(buffer, &at) {
+            return Some(Access { argument, behind, along, by_row: moves, truth });
+        }
         let argument = self.argument(Argument::Pointer { buffer, at });
         if moves {
             self.argument(Argument::Stride { of: by_row, element_bytes });
         }
-        Some(Access { argument, along, by_row: moves, truth: dtype == DType::Bool })
+        Some(Access { argument, behind: 0, along, by_row: moves, truth })
+    }
+
+    /// A pointer that there is already and that an element lies a known number of elements behind.
+    fn near(&self, buffer: BufferId, at: &Affine) -> Option<(u32, i32)> {
+        self.arguments.iter().enumerate().find_map(|(k, argument)| {
+            let Argument::Pointer { buffer: other, at: from } = argument else { return None };
+            if *other != buffer || from.by_row != at.by_row || from.by_column != at.by_column {
+                return None;
+            }
+            if from.base.terms != at.base.terms {
+                return None;
+            }
+            let behind = at.base.constant.checked_sub(from.base.constant)?;
+            let near = (-MAX_BEHIND..=MAX_BEHIND).contains(&behind);
+            near.then_some((k as u32, behind as i32))
+        })
     }
 
     /// An index as a function of row and column, if it is an even one.
     fn affine(&mut self, root: ScalarId) -> Option<Affine> {
         let mut found: BTreeMap<ScalarId, Affine> = BTreeMap::new();
         // Operands first; what does not vary is not looked into.
-        let mut needed = std::collections::BTreeSet::new();
+        let mut needed = BTreeSet::new();
         let mut pending = vec![root];
         while let Some(id) = pending.pop() {
             if needed.insert(id) && self.varies(id) {

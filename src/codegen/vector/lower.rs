@@ -48,7 +48,9 @@ impl<'b> Lowering<'b> {
             Lowering { body, arguments, moving: BTreeMap::new(), uniforms: BTreeMap::new(), range: None };
         for node in &body.nodes {
             match node {
-                Node::Load(access) | Node::Store(access, _) => {
+                Node::Load(access) | Node::Store(access, _)
+                    if !lowering.moving.contains_key(&access.argument) =>
+                {
                     let pointer = b.load_int(lowering.slot(access.argument));
                     lowering.moving.insert(access.argument, pointer);
                 }
@@ -203,11 +205,12 @@ impl<'b> Lowering<'b> {
     fn place(&self, access: &Access, at: Position, lanes: usize) -> Mem {
         let size = if access.truth { 1 } else { 4 };
         let base = self.moving[&access.argument];
+        let behind = access.behind * size;
         if !access.along {
-            return Mem::at(base, 0);
+            return Mem::at(base, behind);
         }
         let index = at.index.map(|index| (index, size as u8));
-        Mem { base, index, disp: at.vector * lanes as i32 * size }
+        Mem { base, index, disp: behind + at.vector * lanes as i32 * size }
     }
 
     fn load(&self, b: &mut Builder, access: &Access, at: Position) -> Value {

@@ -64,7 +64,7 @@ impl Machine<'_> {
         Ok(Picks { at: self.walk(&pick.at, span)?, extent, stride, span: pick.source.span })
     }
 
-    fn walk(&self, view: &View, span: Span) -> Result<Walk, EvalError> {
+    pub(super) fn walk(&self, view: &View, span: Span) -> Result<Walk, EvalError> {
         let mut offset = self.position(&view.offset, span)?;
         for (var, stride) in &view.vars {
             let position = self.vars.get(var).copied().unwrap_or_default();
@@ -78,7 +78,7 @@ impl Machine<'_> {
 }
 
 /// A view with its numbers.
-struct Walk {
+pub(super) struct Walk {
     offset: i64,
     iterate: Vec<i64>,
     contract: Vec<i64>,
@@ -86,7 +86,7 @@ struct Walk {
 
 impl Walk {
     /// The element at a point.
-    fn address(&self, point: &[i64], depth: &[i64]) -> i64 {
+    pub(super) fn address(&self, point: &[i64], depth: &[i64]) -> i64 {
         let steps = point.iter().zip(&self.iterate).chain(depth.iter().zip(&self.contract));
         steps.fold(self.offset, |at, (position, stride)| at.wrapping_add(position.wrapping_mul(*stride)))
     }
@@ -112,7 +112,7 @@ impl Picks {
     }
 }
 
-fn element(tensor: &Tensor, at: i64, span: Span) -> Result<Scalar, EvalError> {
+pub(super) fn element(tensor: &Tensor, at: i64, span: Span) -> Result<Scalar, EvalError> {
     let inside = usize::try_from(at).ok().filter(|at| *at < tensor.elems());
     match inside {
         Some(at) => Ok(store::read(tensor, at)),

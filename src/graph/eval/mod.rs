@@ -19,6 +19,7 @@ mod point;
 mod store;
 #[cfg(test)]
 mod tests;
+mod transform;
 
 pub use error::EvalError;
 
@@ -203,6 +204,7 @@ impl Machine<'_> {
             Op::Segment(segment) => self.segment(segment, &operands, node).map(one),
             Op::MatMul(product) => self.matmul(product, &operands, node).map(one),
             Op::Scan(scan) => self.scan(*scan, &operands, node).map(one),
+            Op::Transform(transform) => self.transform(transform, &operands, node).map(one),
             Op::TopK(k) => self.top_k(k, &operands, node),
             Op::Call(callee) => {
                 let program = self.program;

@@ -2,7 +2,8 @@
 
 use super::super::expr::VarId;
 use super::super::ir::{
-    Axis, Graph, Index, MatMul, Op, Place, Recur, Reduce, Region, RegionKind, Role, Segment, Value, View,
+    Axis, Graph, Index, MatMul, Op, Place, Recur, Reduce, Region, RegionKind, Role, Segment, Transform,
+    Value, View,
 };
 use super::expr::{Level, Printed, Scope, print, real_text};
 use super::{Names, Printer, cost_text, has_body, name_of, type_text};
@@ -55,6 +56,7 @@ impl Printer<'_> {
             Op::Index(index) => self.index(index, operands, shape),
             Op::Segment(segment) => self.segment(segment, operands, shape),
             Op::MatMul(product) => self.matmul(product, operands, shape),
+            Op::Transform(transform) => self.transform(transform, operands, shape),
             Op::Recur(recur) => (String::new(), Vec::new(), self.recur_head(recur)),
             Op::Region(region) => (String::new(), Vec::new(), self.region_head(region)),
         };
@@ -164,6 +166,37 @@ impl Printer<'_> {
         (left_indices(&product.iterate, &scope.indices, shape), lets, right)
     }
 
+    fn transform(
+        &self,
+        transform: &Transform,
+        operands: Vec<String>,
+        shape: &[Dim],
+    ) -> (String, Vec<(String, String)>, String) {
+        let operand = operands.first().cloned().unwrap_or_else(|| "?".to_string());
+        let Transform { iterate, made, matrix, source, .. } = transform;
+        let extent = Dim::from(matrix.columns as i64);
+        let summed = ["u", "v"].map(|name| Axis::new(extent.clone(), name));
+        let mut scope = self.scope(iterate.iter().chain(&summed), operands);
+        scope.accumulator = Some(0);
+        let names = |k: usize| scope.indices.get(k).map_or("?", String::as_str);
+        let rows: Vec<String> = matrix.rows().map(row_text).collect();
+        let mut right = format!(
+            "transform[{} {}; {}] by [{}] {operand}{{{}}}",
+            names(made[0]),
+            names(made[1]),
+            axes_text(&summed, &scope.indices[iterate.len()..]),
+            rows.join(", "),
+            self.view_text(source, &scope.indices)
+        );
+        let mut lets = Vec::new();
+        if let Some(epilogue) = &transform.epilogue {
+            let printed = print(&epilogue.exprs, &[epilogue.body], &scope);
+            right.push_str(&format!(" then {}", printed.root(0, Level::Or)));
+            lets = printed.lets;
+        }
+        (left_indices(iterate, &scope.indices, shape), lets, right)
+    }
+
     /// An affine address, `offset + stride*index`.
     fn view_text(&self, view: &View, indices: &[String]) -> String {
         let unknown = |var: &VarId| format!("?v{}", var.0);
@@ -224,6 +257,7 @@ impl Printer<'_> {
             RegionKind::Attention => "attention",
             RegionKind::TiledAttention => "tiled attention",
             RegionKind::BlockedAttention => "blocked attention",
+            RegionKind::Tiles => "tiles",
         };
         format!("region {kind}[{}]", axes_text(&region.axes, &self.axis_names(&region.axes)))
     }
@@ -373,6 +407,11 @@ fn grouped(iterate: &[Axis], shape: &[Dim]) -> Option<Vec<std::ops::Range<usize>
         groups.push(start..at);
     }
     (at == iterate.len()).then_some(groups)
+}
+
+fn row_text(row: &[f64]) -> String {
+    let elements: Vec<String> = row.iter().map(ToString::to_string).collect();
+    format!("[{}]", elements.join(", "))
 }
 
 fn factor_text(dim: &Dim) -> String {

@@ -86,7 +86,6 @@ impl Verifier<'_> {
         let Some(operand) = uses.operands.get(port as usize) else {
             return Err(format!("a read of operand {port}, of {}", uses.operands.len()));
         };
-        ensure!(!(port == 1 && uses.accumulator.is_some()), "the epilogue reads a factor of its product");
         let (given, rank) = (read.index.len(), operand.shape.len());
         ensure!(given == rank, "a read of operand {port} gives {given} indices for {rank} axes");
         ensure!(operand.dtype == dtype, "a read of {} has type {dtype}", operand.dtype);

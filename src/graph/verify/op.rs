@@ -1,8 +1,9 @@
 //! The invariants of each op.
 
-use super::super::expr::VarId;
+use super::super::expr::{Expr, VarId};
 use super::super::ir::{
-    Axis, FuncId, Graph, Index, MatMul, Op, Pick, Place, Recur, Region, Role, Scan, Segment, TensorType, View,
+    Axis, FuncId, Graph, Index, MatMul, Op, Pick, Place, Recur, Region, Role, Scan, Segment, TensorType,
+    Transform, View,
 };
 use super::expr::{Uses, is_bool, over_iterate, uses_index};
 use super::{Check, Verifier, arg_types, ensure, result_types};
@@ -31,6 +32,7 @@ impl Verifier<'_> {
             Op::Segment(segment) => self.segment(segment, operands, one(results)?),
             Op::MatMul(product) => self.matmul(product, operands, one(results)?),
             Op::Scan(scan) => self.scan(*scan, operands, one(results)?),
+            Op::Transform(transform) => self.transform(transform, operands, one(results)?),
             Op::TopK(k) => self.top_k(k, operands, results),
             Op::Call(callee) => self.call(*callee, operands, results),
             Op::Recur(recur) => self.recur(recur, operands, results),
@@ -98,6 +100,9 @@ impl Verifier<'_> {
         if let Some(epilogue) = &product.epilogue {
             let uses = Uses { indices: axes, operands, accumulator: Some(DType::F32) };
             self.exprs(&epilogue.exprs, &[epilogue.body], &uses)?;
+            let factor = |expr: &Expr| matches!(expr, Expr::Read(read) if read.port == 1);
+            let reads_factor = epilogue.exprs.contain(&[epilogue.body], factor);
+            ensure!(!reads_factor, "the epilogue reads a factor of its product");
             dtype = epilogue.exprs.dtype(epilogue.body);
         }
         ensure!(dtype == result.dtype, "a product of {dtype} has a result of {}", result.dtype);
@@ -143,6 +148,36 @@ impl Verifier<'_> {
             self.dim(stride)?;
         }
         view.iterate.iter().chain(&view.contract).try_for_each(|stride| self.dim(stride))
+    }
+
+    fn transform(&self, transform: &Transform, operands: &[&TensorType], result: &TensorType) -> Check {
+        let Transform { iterate, made, matrix, source, epilogue } = transform;
+        self.axes(iterate)?;
+        let axes = iterate.len();
+        let operand = operands.first().ok_or("a transform of nothing")?;
+        ensure!(operand.dtype == DType::F32, "a transform of {}", operand.dtype);
+        let whole = matrix.columns > 0 && matrix.elements.len() % matrix.columns == 0;
+        ensure!(whole, "a matrix of {} elements in {} columns", matrix.elements.len(), matrix.columns);
+        ensure!(made[0] < made[1] && made[1] < axes, "a transform makes axes {made:?} of {axes}");
+        let (strides, summed) = (source.iterate.len(), source.contract.len());
+        ensure!(
+            strides == axes && summed == 2,
+            "a transform's view has {strides} and {summed} strides for {axes} and 2 axes"
+        );
+        for k in *made {
+            let (extent, rows) = (&iterate[k].extent, matrix.rows().len());
+            ensure!(extent.is(rows as i64), "a matrix of {rows} rows makes {extent} points");
+            ensure!(source.iterate[k].is(0), "a transform reads along axis {k}, which it makes");
+        }
+        self.offsets(source)?;
+        let mut dtype = DType::F32;
+        if let Some(epilogue) = epilogue {
+            let uses = Uses { indices: axes, operands, accumulator: Some(DType::F32) };
+            self.exprs(&epilogue.exprs, &[epilogue.body], &uses)?;
+            dtype = epilogue.exprs.dtype(epilogue.body);
+        }
+        ensure!(dtype == result.dtype, "a transform of {dtype} has a result of {}", result.dtype);
+        self.same_size(iterate, &result.shape)
     }
 
     fn top_k(&self, k: &Dim, operands: &[&TensorType], results: &[TensorType]) -> Check {

@@ -273,6 +273,39 @@ fn product(edit: impl FnOnce(&mut MatMul)) -> Program {
     f.program(&y)
 }
 
+/// Tiles of two by two results, of planes of four by four.
+fn transform(edit: impl FnOnce(&mut Transform)) -> Program {
+    const SUMS: &[f64] = &[1.0, 1.0, 1.0, 0.0, 0.0, 1.0, -1.0, -1.0];
+    let mut f = Fixture::new();
+    let x = f.input("x", F, &[k(4), k(4), sym("D")]);
+    let mut transform = Transform {
+        iterate: axes(&[("p", k(2)), ("q", k(2)), ("d", sym("D"))]),
+        made: [0, 1],
+        matrix: SmallMatrix { columns: 4, elements: SUMS },
+        source: View {
+            offset: k(0),
+            vars: vec![],
+            iterate: vec![k(0), k(0), k(1)],
+            contract: vec![k(4).mul(&sym("D")).unwrap(), sym("D")],
+        },
+        epilogue: None,
+    };
+    edit(&mut transform);
+    let y = f.op(Op::Transform(Box::new(transform)), vec![ty(F, &[k(2), k(2), sym("D")])], &[x]);
+    f.program(&y)
+}
+
+#[test]
+fn rejects_transforms_that_do_not_fit() {
+    verify(&transform(|_| {})).unwrap();
+    rejects(&transform(|t| t.made = [1, 0]), "a transform makes axes [1, 0] of 3");
+    rejects(&transform(|t| t.made = [0, 2]), "a matrix of 2 rows makes");
+    rejects(&transform(|t| t.matrix.columns = 3), "a matrix of 8 elements in 3 columns");
+    rejects(&transform(|t| t.matrix.columns = 2), "a matrix of 4 rows makes 2 points");
+    rejects(&transform(|t| t.source.iterate[0] = k(1)), "a transform reads along axis 0, which it makes");
+    rejects(&transform(|t| t.source.contract.truncate(1)), "3 and 1 strides for 3 and 2 axes");
+}
+
 /// A product of which each row picks a matrix.
 fn picked(edit: impl FnOnce(&mut MatMul)) -> Program {
     let mut f = Fixture::new();

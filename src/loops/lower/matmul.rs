@@ -98,7 +98,7 @@ impl FuncCx<'_> {
         Ok(())
     }
 
-    /// An operand where it lies if its view can be followed there, else in a dense copy.
+    /// An operand of a product where it lies.
     pub(super) fn operand(
         &mut self,
         place: &Place,
@@ -106,7 +106,19 @@ impl FuncCx<'_> {
         product: &MatMul,
         out: &mut Vec<Stmt>,
     ) -> Lowered<Operand> {
-        let place = match relocate(place, view, product)? {
+        self.operand_over(place, view, (&product.iterate, &product.contract), out)
+    }
+
+    /// An operand that is walked over result axes and contracted ones: where it lies if its view can be
+    /// followed there, else in a dense copy.
+    pub(super) fn operand_over(
+        &mut self,
+        place: &Place,
+        view: &View,
+        axes: (&[Axis], &[Axis]),
+        out: &mut Vec<Stmt>,
+    ) -> Lowered<Operand> {
+        let place = match relocate(place, view, axes)? {
             Some((iterate, contract, vars)) => {
                 let at = self.start(place, &Dim::ZERO, &vars, view)?;
                 return Ok(Operand { at, iterate, contract });
@@ -323,7 +335,11 @@ pub(super) fn dense_over(iterate: &[Axis]) -> Lowered<Vec<Dim>> {
 /// Strides of a view over a dense operand, taken over to where the operand really lies: each must
 /// walk along exactly one of the operand's axes. Gives strides of result axes, contracted axes,
 /// and enclosing positions.
-fn relocate(place: &Place, view: &View, product: &MatMul) -> Lowered<Option<(Vec<Dim>, Vec<Dim>, Vec<Dim>)>> {
+fn relocate(
+    place: &Place,
+    view: &View,
+    (axes, contracted): (&[Axis], &[Axis]),
+) -> Lowered<Option<(Vec<Dim>, Vec<Dim>, Vec<Dim>)>> {
     if place.is_dense() || !view.offset.is(0) {
         return Ok(None);
     }
@@ -342,8 +358,7 @@ fn relocate(place: &Place, view: &View, product: &MatMul) -> Lowered<Option<(Vec
     let over = |strides: &[Dim], axes: &[Axis]| -> Option<Vec<Dim>> {
         strides.iter().zip(axes).map(|(stride, axis)| along(stride, Some(&axis.extent))).collect()
     };
-    let (iterate, contract) =
-        (over(&view.iterate, &product.iterate), over(&view.contract, &product.contract));
+    let (iterate, contract) = (over(&view.iterate, axes), over(&view.contract, contracted));
     let vars: Option<Vec<Dim>> = view.vars.iter().map(|(_, step)| along(step, None)).collect();
     Ok(match (iterate, contract, vars) {
         (Some(iterate), Some(contract), Some(vars)) => Some((iterate, contract, vars)),

@@ -6,6 +6,7 @@
 //! they belong and pure views are not copied. It knows nothing of the machine: loop kinds say what
 //! may run in lanes or threads.
 
+mod assemble;
 mod attend;
 mod blocks;
 mod bounds;
@@ -30,6 +31,7 @@ mod segment;
 mod split;
 mod tiles;
 mod top_k;
+mod transform;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -50,6 +52,7 @@ use crate::loops::{hoist, promote};
 use crate::passes::attend::Attend;
 use crate::span::{FileId, Span};
 use crate::tensor::Tensor;
+use assemble::Assembly;
 use petgraph::stable_graph::NodeIndex;
 use place::Place;
 use std::collections::{BTreeMap, BTreeSet};
@@ -196,20 +199,21 @@ impl<'p> FuncCx<'p> {
             dests.push(self.buffer(node.name.as_deref(), ty.dtype, &ty.shape, kind)?);
         }
         let mut out = Vec::new();
-        self.graph(graph, &args, &dests, &mut out)?;
+        self.graph_with(graph, (None, Assembly::of(graph)), &args, &dests, &mut out)?;
         Ok(out)
     }
 
     /// Lowers a graph whose results go to `dests`.
     fn graph(&mut self, graph: &Graph, args: &[Place], dests: &[Place], out: &mut Vec<Stmt>) -> Lowered<()> {
-        self.graph_with(graph, None, args, dests, out)
+        self.graph_with(graph, (None, Assembly::default()), args, dests, out)
     }
 
-    /// Lowers a graph; where parts of it are attention, those go by tiles.
+    /// Lowers a graph; where parts of it are attention, those go by tiles, and what is put together from other
+    /// values by an op of the assembly is written there.
     fn graph_with(
         &mut self,
         graph: &Graph,
-        attend: Option<&Attend>,
+        (attend, mut assembly): (Option<&Attend>, Assembly),
         args: &[Place],
         dests: &[Place],
         out: &mut Vec<Stmt>,
@@ -238,9 +242,18 @@ impl<'p> FuncCx<'p> {
                 }
                 continue;
             }
-            let operands = graph.operands(id).iter().map(|v| values[v].clone()).collect();
             let result = |k: usize| Value { node: id, result: k as u32 };
-            let dests = (0..node.results.len()).map(|k| wanted.get(&result(k)).cloned()).collect();
+            if let Some(mut place) = self.assembled(&assembly, id, &values, out)? {
+                place.name = node.name.clone().or(place.name);
+                values.insert(result(0), place);
+                continue;
+            }
+            let operands = graph.operands(id).iter().map(|v| values[v].clone()).collect();
+            let mut dests: Vec<Option<Place>> =
+                (0..node.results.len()).map(|k| wanted.get(&result(k)).cloned()).collect();
+            if let [dest @ None] = dests.as_mut_slice() {
+                *dest = self.place_in_box(graph, &mut assembly, &wanted, result(0))?;
+            }
             let places = self.node(&Work { graph, node: id, operands, dests }, out)?;
             for (k, mut place) in places.into_iter().enumerate() {
                 place.name = node.name.clone().or(place.name);
@@ -269,6 +282,7 @@ impl<'p> FuncCx<'p> {
             Op::MatMul(product) => Ok(vec![self.matmul(work, product, out)?]),
             Op::Segment(segment) => Ok(vec![self.segment(work, segment, out)?]),
             Op::Scan(scan) => Ok(vec![self.scan(work, scan, out)?]),
+            Op::Transform(transform) => Ok(vec![self.transform(work, transform, out)?]),
         }
     }
 

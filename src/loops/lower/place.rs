@@ -62,11 +62,18 @@ impl Place {
         if self.is_dense() {
             return dense_strides(iterate.iter().map(|axis| &axis.extent)).map(Some);
         }
-        let Some(groups) = axis_groups(iterate, &self.shape) else { return Ok(None) };
-        let mut strides = Vec::with_capacity(iterate.len());
-        for (group, stride) in groups.into_iter().zip(&self.strides) {
-            for inner in dense_strides(iterate[group].iter().map(|axis| &axis.extent))? {
-                strides.push(inner.mul(stride)?);
+        // Axes of one point stand anywhere.
+        let real: Vec<usize> = (0..iterate.len()).filter(|k| !iterate[*k].extent.is(1)).collect();
+        let axes: Vec<Axis> = real.iter().map(|k| iterate[*k].clone()).collect();
+        let whole = self.shape.iter().zip(&self.strides).filter(|(extent, _)| !extent.is(1));
+        let (shape, steps): (Vec<Dim>, Vec<&Dim>) =
+            whole.map(|(extent, step)| (extent.clone(), step)).unzip();
+        let Some(groups) = axis_groups(&axes, &shape) else { return Ok(None) };
+        let mut strides = vec![Dim::ZERO; iterate.len()];
+        for (group, stride) in groups.into_iter().zip(steps) {
+            let inner = dense_strides(axes[group.clone()].iter().map(|axis| &axis.extent))?;
+            for (k, inner) in group.zip(inner) {
+                strides[real[k]] = inner.mul(stride)?;
             }
         }
         Ok(Some(strides))

@@ -4,11 +4,13 @@
 //! that is little enough for each to have its own, which [`crate::loops::promote`] decides; otherwise
 //! they share storage and the loops are serial, and what is inside them may run in threads.
 
-use super::place::{Place, dense_strides};
+use super::assemble::Assembly;
+use super::matmul::dense_over;
+use super::place::Place;
 use super::{FuncCx, Lowered, Position, Work};
 use crate::dim::Dim;
 use crate::graph::affine::Interval;
-use crate::graph::ir::{Place as Axes, Region, RegionKind};
+use crate::graph::ir::{Axis, Place as Axes, Region, RegionKind};
 use crate::loops::ir::{LoopKind, ScalarId, Stmt};
 use crate::passes::attend::Attend;
 use crate::passes::blocks::Blocks;
@@ -38,8 +40,9 @@ impl FuncCx<'_> {
         let (mut wholes, mut slices) = (Vec::new(), Vec::new());
         for k in 0..region.places.len() {
             let whole = self.dest(work, k)?;
-            let written = self.whole(work, k, &whole)?;
-            slices.push(self.slice_of(region, k, &written, &index)?);
+            let axes = whole_axes(region, k);
+            let (written, strides) = self.whole(work, k, &whole, &axes)?;
+            slices.push(self.slice_of(region, k, (&written, &strides), &index));
             wholes.push((whole, written));
         }
         let mut body = Vec::new();
@@ -53,7 +56,10 @@ impl FuncCx<'_> {
         };
         match blocks {
             Some(blocks) => self.by_blocks(&region.body, &blocks, &work.operands, &slices, &mut body)?,
-            None => self.graph_with(&region.body, attend.as_ref(), &work.operands, &slices, &mut body)?,
+            None => {
+                let plan = (attend.as_ref(), Assembly::default());
+                self.graph_with(&region.body, plan, &work.operands, &slices, &mut body)?;
+            }
         }
         for var in &region.vars {
             self.positions.remove(var);
@@ -71,13 +77,22 @@ impl FuncCx<'_> {
         Ok(wholes.into_iter().map(|(whole, _)| whole).collect())
     }
 
-    /// A dense place for a whole result.
-    fn whole(&mut self, work: &Work<'_>, result: usize, dest: &Place) -> Lowered<Place> {
-        if dest.is_dense() {
-            return Ok(dest.clone());
+    /// Where a whole result is written, with strides over its axes: at its destination where they can be
+    /// followed there.
+    fn whole(
+        &mut self,
+        work: &Work<'_>,
+        result: usize,
+        dest: &Place,
+        axes: &[Axis],
+    ) -> Lowered<(Place, Vec<Dim>)> {
+        if let Some(strides) = dest.strides_over(axes)? {
+            return Ok((dest.clone(), strides));
         }
         let node = work.graph.node(work.node);
-        self.temp(node.name.as_deref(), node.results[result].dtype, &node.results[result].shape)
+        let ty = &node.results[result];
+        let dense = self.temp(node.name.as_deref(), ty.dtype, &ty.shape)?;
+        Ok((dense, dense_over(axes)?))
     }
 
     /// The part of a whole result that the current point yields.
@@ -85,25 +100,27 @@ impl FuncCx<'_> {
         &mut self,
         region: &Region,
         result: usize,
-        whole: &Place,
+        (whole, strides): (&Place, &[Dim]),
         index: &[ScalarId],
-    ) -> Lowered<Place> {
-        let ty = region.body.ty(region.body.results[result]).clone();
-        let extents: Vec<Dim> = region.places[result]
-            .iter()
-            .map(|place| match place {
-                Axes::Loop(k) => region.axes[*k].extent.clone(),
-                Axes::Slice(k) => ty.shape[*k].clone(),
-            })
-            .collect();
-        let strides = dense_strides(extents.iter())?;
-        let mut slice = Place { strides: vec![Dim::ZERO; ty.shape.len()], shape: ty.shape, ..whole.clone() };
+    ) -> Place {
+        let shape = region.body.ty(region.body.results[result]).shape.clone();
+        let mut slice = Place { strides: vec![Dim::ZERO; shape.len()], shape, ..whole.clone() };
         for (place, stride) in region.places[result].iter().zip(strides) {
             match place {
-                Axes::Loop(k) => slice.offset = self.stepped(slice.offset, index[*k], &stride),
-                Axes::Slice(k) => slice.strides[*k] = stride,
+                Axes::Loop(k) => slice.offset = self.stepped(slice.offset, index[*k], stride),
+                Axes::Slice(k) => slice.strides[*k] = stride.clone(),
             }
         }
-        Ok(slice)
+        slice
     }
+}
+
+/// The axes of a whole result of a region, slowest first.
+fn whole_axes(region: &Region, result: usize) -> Vec<Axis> {
+    let shape = &region.body.ty(region.body.results[result]).shape;
+    let axis = |place: &Axes| match place {
+        Axes::Loop(k) => region.axes[*k].clone(),
+        Axes::Slice(k) => Axis::new(shape[*k].clone(), "s"),
+    };
+    region.places[result].iter().map(axis).collect()
 }

@@ -109,7 +109,7 @@ impl FuncCx<'_> {
         })
     }
 
-    fn loads_in_lanes(&self, root: ScalarId, var: LoopVar) -> bool {
+    pub(super) fn loads_in_lanes(&self, root: ScalarId, var: LoopVar) -> bool {
         let mut seen = BTreeSet::new();
         let mut pending = vec![root];
         while let Some(id) = pending.pop() {

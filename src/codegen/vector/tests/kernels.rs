@@ -198,7 +198,7 @@ fn strip(isa: Isa, kernel: &Kernel, pack: Pack, (n, last, k): (usize, usize, usi
 /// `out[i] = x[i] * x[i]` with the sum of all, for every number of iterations.
 #[test]
 fn loops_are_right_for_all_lengths() {
-    let access = |argument| Access { argument, along: true, by_row: false, truth: false };
+    let access = |argument| Access { argument, behind: 0, along: true, by_row: false, truth: false };
     let nodes = vec![
         Node::Load(access(0)),
         Node::Binary(BinaryOp::Mul, 0, 0),

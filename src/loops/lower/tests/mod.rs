@@ -1,5 +1,6 @@
 //! The same programs evaluated as graphs and run as loops give the same values.
 
+mod assembled;
 mod ops;
 mod random;
 mod routes;
