@@ -15,6 +15,7 @@ use mdlc::codegen::vector::Isa;
 use mdlc::driver::Compiler;
 use mdlc::driver::cases::Check;
 use mdlc::driver::table::Table;
+use mdlc::graph::ir::{Op, RegionKind};
 use mdlc::loops::ir::LoopProgram;
 use mdlc::runtime::Compiled;
 use mdlc::tensor::{Data, Tensor};
@@ -139,6 +140,49 @@ const ATTENTION: &str = "
         }
     }
 ";
+
+/// Attention whose weights are given: by blocks of queries, of which there are several.
+const BLOCKS: &str = "
+    module Attention(D) {
+        param w: [D, D] = uniform(0.2)
+        param u: [D] = uniform(0.2)
+        forward(x: [B, T, D]) -> (y: [B, T, D], p: [B, T, T]) {
+            let q[b, t, e] = sum[d] x[b, t, d] * w[e, d]
+            let s[b, i, j] = sum[e] (q[b, i, e] + u[e]) * x[b, j, e]
+            let p[b, i, j] = softmax[j where abs(i - j) < 99](s[b, i, j])
+            let y[b, i, e] = sum[j] p[b, i, j] * x[b, j, e]
+            (y, p)
+        }
+    }
+";
+
+#[test]
+fn blocks_of_queries_give_the_same_bits() {
+    let x = input([3, 150, 16]);
+    // Sizes that are known give each thread its own block.
+    for free in [true, false] {
+        let compiler = Compiler::new().set("D", "16");
+        let compiler = if free { compiler } else { compiler.dim("T", 150) };
+        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+        let mut unit = compiler.elaborate_source("blocks.mdl", BLOCKS, &folder).unwrap();
+        unit.optimise(None).unwrap();
+        let blocked =
+            |op: &Op| matches!(op, Op::Region(region) if region.kind == RegionKind::BlockedAttention);
+        let found = {
+            let mut nodes = unit.program.functions.iter().flat_map(|f| f.graph.dag.node_weights());
+            nodes.any(|node| blocked(&node.op))
+        };
+        assert!(found, "not by blocks");
+        let loops = unit.lower().unwrap();
+        for kernels in kernels() {
+            let inputs: Named<'_> = vec![("x", &x)];
+            let weights = Weights::initialised(0);
+            let (wrong, tasks) = differences(&loops, kernels, &weights, &inputs, &all_threads());
+            assert!(tasks > 0, "nothing is divided");
+            assert!(wrong.is_empty(), "{wrong:?}");
+        }
+    }
+}
 
 fn input(shape: [usize; 3]) -> Tensor {
     let count = shape.iter().product::<usize>();
