@@ -197,7 +197,7 @@ class Bench:
         """mdlc with all sizes fixed, as an exported model has them."""
         folder = self.folder(workload)
         output = self.scratch / "mdlc.safetensors"
-        command = [self.mdlc, "bench", ROOT / workload["file"], *workload["options"], "--on-request"]
+        command = [self.mdlc, "bench", ROOT / workload["file"], *workload["options"], "--no-cache", "--on-request"]
         command += ["--weights", folder / "weights.safetensors", "--input", folder / "inputs.safetensors"]
         command += ["--threads", threads, "--seconds", self.seconds, "--output", output]
         return Engine.start("mdlc", "", command, output, self.compare(workload))

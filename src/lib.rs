@@ -51,7 +51,7 @@ pub mod span;
 pub mod syntax;
 pub mod tensor;
 
-pub use driver::{Compiler, Error};
+pub use driver::{Cache, Compiler, Error};
 pub use dtype::DType;
 pub use files::rename::NameMap;
 pub use runtime::{BindError, CallError, Compiled, Model, Outputs, Threads, ThreadsError, Weights};

@@ -26,6 +26,7 @@ model pair = Pair(2)
 fn mdlc() -> Command {
     let mut command = Command::cargo_bin("mdlc").unwrap();
     command.current_dir(env!("CARGO_MANIFEST_DIR"));
+    command.env("MDLC_CACHE_DIR", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache"));
     command
 }
 

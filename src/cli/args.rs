@@ -2,8 +2,9 @@
 
 use crate::codegen::target::{Cpu, Kernels};
 use crate::codegen::vector::Isa;
-use crate::driver::{Compiler, Error};
+use crate::driver::{Cache, Compiler, Error};
 use crate::runtime::Threads;
+use crate::source::SourceMap;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -139,6 +140,27 @@ pub enum TargetCpu {
     V4,
 }
 
+/// Whether compiled code is kept.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct CacheArgs {
+    /// Compile anew, and keep nothing: without this option code is kept in `$MDLC_CACHE_DIR`, or in
+    /// `mdlc` below `$XDG_CACHE_HOME` or `~/.cache`.
+    #[arg(long)]
+    pub no_cache: bool,
+}
+
+impl CacheArgs {
+    /// The user's cache; where it cannot be used, a warning instead.
+    pub fn open(self) -> Option<Cache> {
+        let folder = if self.no_cache { None } else { Cache::user_folder() }?;
+        let opened = Cache::open(folder);
+        if let Err(error) = &opened {
+            super::warn(&SourceMap::new(), &[error.to_diagnostic()]);
+        }
+        opened.ok()
+    }
+}
+
 /// How many threads.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct ThreadArgs {
@@ -270,6 +292,9 @@ pub struct RunArgs {
     /// What to run.
     #[command(flatten)]
     pub call: CallArgs,
+    /// With or without the cache.
+    #[command(flatten)]
+    pub cache: CacheArgs,
     /// Where to write the outputs: `.safetensors`, `.npz`, or `.npy` for a single one.
     #[arg(short, long)]
     pub output: Option<PathBuf>,
@@ -287,6 +312,9 @@ pub struct BenchArgs {
     /// What to time.
     #[command(flatten)]
     pub call: CallArgs,
+    /// With or without the cache.
+    #[command(flatten)]
+    pub cache: CacheArgs,
     /// For how long to call, after warming up for a fifth of it.
     #[arg(long, value_name = "S", default_value_t = 1.0, value_parser = duration)]
     pub seconds: f64,
@@ -438,6 +466,9 @@ pub struct VerifyArgs {
     /// On how many threads.
     #[command(flatten)]
     pub threads: ThreadArgs,
+    /// With or without the cache.
+    #[command(flatten)]
+    pub cache: CacheArgs,
     /// Print the results as JSON.
     #[arg(long)]
     pub json: bool,

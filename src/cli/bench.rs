@@ -18,11 +18,12 @@ use super::data::Mapped;
 use super::{plain, print, print_json};
 use crate::diag::{Fault, counted};
 use crate::dim::Dim;
-use crate::driver::{Error, Unit};
+use crate::driver::Error;
 use crate::files::write_tensors;
-use crate::graph::cost::{self, Cost};
+use crate::graph::cost::Cost;
 use crate::graph::dims::DimEnv;
 use crate::runtime::Model;
+use crate::source::SourceMap;
 use crate::tensor::TensorView;
 use serde_json::{Map, Value as Json, json};
 use std::fmt::Write as _;
@@ -41,15 +42,15 @@ const MAX_RUNS: usize = 10_000;
 
 /// Compiles, binds, calls for a while, and says how long it took.
 pub fn bench(args: &BenchArgs) -> Result<ExitCode, Error> {
-    let Loaded { mut unit, weights, mapped, choices, read_seconds } = load(&args.call)?;
-    // The passes change what is computed, not what the model asks for.
-    let cost = cost::program(&unit.program).ok();
+    let loaded = load(&args.call, args.cache.open())?;
+    let Loaded { mut start, outline, weights, mapped, choices, read_seconds } = loaded;
     let threads = args.call.threads.start()?;
-    let bound = bind(&mut unit, &weights, &threads)?;
+    let bound = bind(&mut start, &weights, &threads)?;
+    let sources = start.sources();
     drop(weights);
     let signature = bound.model.signature();
     let suited =
-        choices.first_that_suits(&unit, signature, &|inputs| super::call::call(&bound.model, inputs))?;
+        choices.first_that_suits(sources, signature, &|inputs| super::call::call(&bound.model, inputs))?;
     let Suited { result, call_seconds, inputs, env, made_up } = suited;
     if let Some(path) = &args.output {
         write_tensors(path, result.iter().map(|(name, tensor)| (name, tensor.view())))?;
@@ -57,7 +58,7 @@ pub fn bench(args: &BenchArgs) -> Result<ExitCode, Error> {
     let views: Vec<(&str, TensorView<'_>)> =
         signature.inputs.iter().map(|port| (port.name.as_str(), inputs[&port.name].view())).collect();
     let round = Round { model: &bound.model, views: &views, args, first_call_seconds: call_seconds };
-    let amounts = cost.and_then(|cost| Amounts::of(&cost, &env));
+    let amounts = outline.cost.and_then(|cost| Amounts::of(&cost, &env));
     let ready = Ready {
         args,
         bound: &bound,
@@ -66,11 +67,11 @@ pub fn bench(args: &BenchArgs) -> Result<ExitCode, Error> {
         amounts,
         threads: threads.count(),
     };
-    let ready = ready.json(&unit, read_seconds, call_seconds);
+    let ready = ready.json(read_seconds, call_seconds);
     if args.on_request {
-        return round.on_request(&ready, &unit);
+        return round.on_request(&ready, sources);
     }
-    let times = Times::of(round.measure(&unit)?);
+    let times = Times::of(round.measure(sources)?);
     if args.json {
         print_json(&merged(ready, times.json(amounts)))
     } else {
@@ -112,9 +113,9 @@ struct Ready<'a> {
 }
 
 impl Ready<'_> {
-    fn json(&self, unit: &Unit, read_seconds: f64, first_call_seconds: f64) -> Json {
+    fn json(&self, read_seconds: f64, first_call_seconds: f64) -> Json {
         let stages: Map<String, Json> =
-            unit.times.iter().map(|(stage, time)| ((*stage).into(), json!(time.as_secs_f64()))).collect();
+            self.bound.stages.iter().map(|(stage, seconds)| ((*stage).into(), json!(seconds))).collect();
         let amount = |of: fn(Amounts) -> i64| self.amounts.map(of);
         json!({
             "model": self.bound.model.signature().name,
@@ -126,7 +127,8 @@ impl Ready<'_> {
             "sizes": self.made_up.sizes_json(),
             "drawn": self.made_up.inputs,
             "read_seconds": read_seconds,
-            "compile_seconds": self.bound.compile_seconds,
+            "compile_seconds": self.bound.compile_seconds(),
+            "cached": self.bound.is_cached(),
             "stages": stages,
             "bind_seconds": self.bound.bind_seconds,
             "first_call_seconds": first_call_seconds,
@@ -149,11 +151,11 @@ struct Round<'a> {
 
 impl Round<'_> {
     /// Seconds of each call, in order. Outputs are made anew and freed within the time.
-    fn measure(&self, unit: &Unit) -> Result<Vec<f64>, Error> {
+    fn measure(&self, sources: &SourceMap) -> Result<Vec<f64>, Error> {
         let mut call = || -> Result<f64, Error> {
             let started = Instant::now();
             let outputs = self.model.call(self.views.iter().copied());
-            drop(outputs.map_err(|e| at(unit, e.to_diagnostic()))?);
+            drop(outputs.map_err(|e| at(sources, e.to_diagnostic()))?);
             Ok(started.elapsed().as_secs_f64())
         };
         self.warm_up(&mut call)?;
@@ -192,7 +194,7 @@ impl Round<'_> {
     }
 
     /// Measures a round for every line `go`, until the input ends.
-    fn on_request(&self, ready: &Json, unit: &Unit) -> Result<ExitCode, Error> {
+    fn on_request(&self, ready: &Json, sources: &SourceMap) -> Result<ExitCode, Error> {
         print(&format!("{ready}\n"))?;
         for line in std::io::stdin().lock().lines() {
             let line = line.map_err(|e| {
@@ -201,7 +203,7 @@ impl Round<'_> {
             match line.trim() {
                 "" => {}
                 "go" => {
-                    let seconds = self.measure(unit)?;
+                    let seconds = self.measure(sources)?;
                     let answer = json!({ "seconds": seconds, "peak_bytes": peak_bytes() });
                     print(&format!("{answer}\n"))?;
                 }
@@ -275,7 +277,9 @@ fn as_text(mut text: String, ready: &Json, times: &Times, amounts: Option<Amount
         ("bind", "bind_seconds"),
         ("first call", "first_call_seconds"),
     ] {
-        let _ = writeln!(text, "  {what:12} {:.3} ms", milliseconds(field));
+        let cached = field == "compile_seconds" && ready["cached"] == true;
+        let note = if cached { "  (from the cache)" } else { "" };
+        let _ = writeln!(text, "  {what:12} {:.3} ms{note}", milliseconds(field));
     }
     let at = |part: f64| times.quantile(part) * 1e3;
     let _ = writeln!(

@@ -7,11 +7,12 @@ use super::sizes::{Sizes, choices};
 use super::{compiler, plain};
 use crate::diag::{Diagnostic, Fault};
 use crate::dim::Symbol;
-use crate::driver::{Error, Unit};
+use crate::driver::{Cache, Error, Outline, Start, Unit};
 use crate::files::NamedTensors;
 use crate::graph::dims::DimEnv;
 use crate::graph::ir::Signature;
 use crate::runtime::{Model, Outputs, Threads, Weights};
+use crate::source::SourceMap;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -19,7 +20,8 @@ use std::time::Instant;
 
 /// Everything a call needs, before compilation.
 pub struct Loaded {
-    pub unit: Unit,
+    pub start: Start,
+    pub outline: Outline,
     pub weights: Weights,
     pub mapped: Option<Mapped>,
     pub choices: Choices,
@@ -30,8 +32,8 @@ pub struct Loaded {
     pub read_seconds: f64,
 }
 
-/// Reads the files, elaborates, and chooses sizes.
-pub fn load(args: &CallArgs) -> Result<Loaded, Error> {
+/// Reads the files, elaborates or finds what was compiled before, and chooses sizes.
+pub fn load(args: &CallArgs, cache: Option<Cache>) -> Result<Loaded, Error> {
     let CallArgs { model, code, data, .. } = args;
     let started = Instant::now();
     let inputs = read_inputs(&data.inputs)?;
@@ -41,15 +43,19 @@ pub fn load(args: &CallArgs) -> Result<Loaded, Error> {
     };
     let read_seconds = started.elapsed().as_secs_f64();
     let at_hand = inputs.iter().fold(code.of(compiler(model)), |c, (name, t)| c.given(name, t.shape()));
-    let unit = at_hand.elaborate_file(&model.file)?;
-    let signature = &unit.program.signature;
+    let at_hand = match cache {
+        Some(cache) => at_hand.cache(cache),
+        None => at_hand,
+    };
+    let (start, outline) = at_hand.start_file(&model.file)?;
+    let signature = &outline.signature;
     let known = |name: &String| signature.inputs.iter().any(|p| p.name == *name);
     if let Some(name) = inputs.keys().find(|name| !known(name)) {
         let names: Vec<&str> = signature.inputs.iter().map(|p| p.name.as_str()).collect();
         let title = format!("the entry has no input `{name}`; its inputs are {}", names.join(", "));
         return Err(plain("unknown-input", Fault::User, title));
     }
-    let choices = Choices { all: choices(&unit.program, &inputs), given: inputs, seed: data.seed };
+    let choices = Choices { all: choices(&outline, &inputs), given: inputs, seed: data.seed };
     let (weights, mapped) = match file {
         Some((tensors, mapped)) => {
             let weights = Weights::from_tensors(tensors);
@@ -58,7 +64,7 @@ pub fn load(args: &CallArgs) -> Result<Loaded, Error> {
         }
         None => (Weights::initialised(data.seed), None),
     };
-    Ok(Loaded { unit, weights, mapped, choices, read_seconds })
+    Ok(Loaded { start, outline, weights, mapped, choices, read_seconds })
 }
 
 /// A model that can be called, and what it took to get there.
@@ -67,19 +73,32 @@ pub fn load(args: &CallArgs) -> Result<Loaded, Error> {
 /// Seconds.
 pub struct Bound {
     pub model: Model,
-    pub compile_seconds: f64,
+    /// By stage.
+    pub stages: Vec<(&'static str, f64)>,
     pub bind_seconds: f64,
 }
 
 /// Compiles and binds.
-pub fn bind(unit: &mut Unit, weights: &Weights, threads: &Threads) -> Result<Bound, Error> {
-    unit.optimise(None)?;
-    let loops = unit.lower()?;
-    let compiled = unit.generate(loops, false)?.with_threads(threads);
-    let compile_seconds = seconds(unit);
+pub fn bind(start: &mut Start, weights: &Weights, threads: &Threads) -> Result<Bound, Error> {
+    let (compiled, times) = start.code()?;
+    let stages = times.into_iter().map(|(stage, time)| (stage, time.as_secs_f64())).collect();
     let started = Instant::now();
-    let model = compiled.bind(weights).map_err(|e| at(unit, e.to_diagnostic()))?;
-    Ok(Bound { model, compile_seconds, bind_seconds: started.elapsed().as_secs_f64() })
+    let model = compiled.with_threads(threads).bind(weights);
+    let model = model.map_err(|e| at(start.sources(), e.to_diagnostic()))?;
+    Ok(Bound { model, stages, bind_seconds: started.elapsed().as_secs_f64() })
+}
+
+impl Bound {
+    /// # Units
+    /// Seconds of all stages.
+    pub fn compile_seconds(&self) -> f64 {
+        self.stages.iter().map(|(_, seconds)| seconds).sum()
+    }
+
+    /// Whether nothing was compiled.
+    pub fn is_cached(&self) -> bool {
+        self.stages.iter().any(|(stage, _)| *stage == "cache")
+    }
 }
 
 /// Calls a model with all its inputs.
@@ -95,8 +114,8 @@ pub fn seconds(unit: &Unit) -> f64 {
 }
 
 /// A diagnostic with the sources it points into.
-pub fn at(unit: &Unit, diagnostic: Diagnostic) -> Error {
-    Error { sources: unit.sources.clone(), diagnostics: vec![diagnostic] }
+pub fn at(sources: &SourceMap, diagnostic: Diagnostic) -> Error {
+    Error { sources: sources.clone(), diagnostics: vec![diagnostic] }
 }
 
 /// What a call may be made with.
@@ -131,7 +150,7 @@ impl Choices {
     /// suit, the first failure is the one to report.
     pub fn first_that_suits<T>(
         &self,
-        unit: &Unit,
+        sources: &SourceMap,
         signature: &Signature,
         call: &dyn Fn(&Inputs<'_>) -> Result<T, Diagnostic>,
     ) -> Result<Suited<'_, T>, Error> {
@@ -145,7 +164,7 @@ impl Choices {
                     let made_up = MadeUp { sizes: chosen.clone(), inputs: drawn };
                     return Ok(Suited { result, call_seconds, inputs, env: env.clone(), made_up });
                 }
-                Err(diagnostic) if chosen.is_empty() => return Err(at(unit, diagnostic)),
+                Err(diagnostic) if chosen.is_empty() => return Err(at(sources, diagnostic)),
                 Err(diagnostic) => diagnostic,
             };
             let is_of_sizes = diagnostic.fault == Fault::User;
@@ -157,7 +176,7 @@ impl Choices {
             }
         }
         let diagnostic = first.expect("invariant: there is a choice of sizes");
-        Err(at(unit, diagnostic))
+        Err(at(sources, diagnostic))
     }
 }
 

@@ -5,7 +5,7 @@ use super::sizes::{Sizes, choices};
 use super::{compiler, plain, usage};
 use crate::diag::Fault;
 use crate::dim::Symbol;
-use crate::driver::{Error, Unit};
+use crate::driver::{Error, Outline, Unit};
 use crate::files::NamedTensors;
 use crate::files::atomic::write_atomically;
 use crate::files::png::write_png;
@@ -94,7 +94,7 @@ fn condition(pattern: &Pattern<'_>) -> String {
 
 /// Sizes for what is free: rows and columns that can be seen, and others that the model accepts.
 fn sizes(unit: &Unit, pattern: &Pattern<'_>) -> (DimEnv, Vec<(Symbol, i64)>) {
-    let first = choices(&unit.program, &NamedTensors::new()).into_iter().next();
+    let first = choices(&Outline::of(&unit.program), &NamedTensors::new()).into_iter().next();
     let first = first.expect("invariant: there is a choice of sizes");
     let Sizes { env: mut sizes, chosen: mut made_up } = first;
     for axis in [pattern.row, pattern.column].into_iter().filter_map(|k| pattern.axes().nth(k)) {

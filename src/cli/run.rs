@@ -4,7 +4,8 @@ use super::args::RunArgs;
 use super::call::{Choices, Loaded, MadeUp, Suited, at, bind, call, heading, load, seconds};
 use super::data::Mapped;
 use super::{print, print_json};
-use crate::driver::{Error, Unit, reference};
+use crate::diag::Fault;
+use crate::driver::{Error, Start, reference};
 use crate::files::write_tensors;
 use crate::runtime::{Threads, Weights};
 use crate::tensor::{Data, Tensor};
@@ -15,12 +16,13 @@ use std::process::ExitCode;
 
 /// Compiles, binds, calls, and says what came out.
 pub fn run(args: &RunArgs) -> Result<ExitCode, Error> {
-    let Loaded { mut unit, weights, mapped, choices, .. } = load(&args.call)?;
-    let name = unit.program.signature.name.clone();
+    let cache = if args.reference { None } else { args.cache.open() };
+    let Loaded { mut start, outline, weights, mapped, choices, .. } = load(&args.call, cache)?;
+    let name = outline.signature.name;
     let (computed, made_up) = if args.reference {
-        by_reference(&unit, &weights, &choices)?
+        by_reference(&start, &weights, &choices)?
     } else {
-        natively(&mut unit, &weights, &choices, &args.call.threads.start()?)?
+        natively(&mut start, &weights, &choices, &args.call.threads.start()?)?
     };
     if let Some(path) = &args.output {
         write_tensors(path, computed.outputs.iter().map(|(name, tensor)| (name, tensor.view())))?;
@@ -52,6 +54,7 @@ fn as_json(
         "sizes": made_up.sizes_json(),
         "drawn": made_up.inputs,
         "compile_seconds": computed.compile_seconds,
+        "cached": computed.cached,
         "call_seconds": computed.call_seconds,
         "outputs": computed.outputs.iter().map(one).collect::<Vec<_>>(),
     })
@@ -74,7 +77,8 @@ fn as_text(
     let _ = if args.reference {
         writeln!(text, "  elaborated in {compiled:.1} ms, evaluated by the reference in {called:.3} ms")
     } else {
-        writeln!(text, "  compiled in {compiled:.1} ms, called in {called:.3} ms")
+        let done = if computed.cached { "found" } else { "compiled" };
+        writeln!(text, "  {done} in {compiled:.1} ms, called in {called:.3} ms")
     };
     if let Some(path) = &args.output {
         let _ = writeln!(text, "  wrote        {}", path.display());
@@ -86,33 +90,38 @@ fn as_text(
 struct Computed {
     outputs: IndexMap<String, Tensor>,
     compile_seconds: f64,
+    cached: bool,
     call_seconds: f64,
 }
 
 fn natively(
-    unit: &mut Unit,
+    start: &mut Start,
     weights: &Weights,
     choices: &Choices,
     threads: &Threads,
 ) -> Result<(Computed, MadeUp), Error> {
-    let bound = bind(unit, weights, threads)?;
-    let compile_seconds = bound.compile_seconds;
+    let bound = bind(start, weights, threads)?;
+    let (compile_seconds, cached) = (bound.compile_seconds(), bound.is_cached());
     let signature = bound.model.signature();
     let Suited { result, call_seconds, made_up, .. } =
-        choices.first_that_suits(unit, signature, &|inputs| call(&bound.model, inputs))?;
-    Ok((Computed { outputs: result.into_tensors(), compile_seconds, call_seconds }, made_up))
+        choices.first_that_suits(start.sources(), signature, &|inputs| call(&bound.model, inputs))?;
+    Ok((Computed { outputs: result.into_tensors(), compile_seconds, cached, call_seconds }, made_up))
 }
 
-fn by_reference(unit: &Unit, weights: &Weights, choices: &Choices) -> Result<(Computed, MadeUp), Error> {
+fn by_reference(start: &Start, weights: &Weights, choices: &Choices) -> Result<(Computed, MadeUp), Error> {
+    let Start::Graph(unit) = start else {
+        return Err(super::plain("no-graph", Fault::Internal, "the reference evaluator wants a graph"));
+    };
     let signature = &unit.program.signature;
-    let weights = weights.ordered(signature).map_err(|e| at(unit, e.to_diagnostic()))?;
+    let weights = weights.ordered(signature).map_err(|e| at(&unit.sources, e.to_diagnostic()))?;
     let Suited { result, call_seconds, made_up, .. } =
-        choices.first_that_suits(unit, signature, &|inputs| {
+        choices.first_that_suits(&unit.sources, signature, &|inputs| {
             let given: Vec<&Tensor> = signature.inputs.iter().map(|p| &*inputs[&p.name]).collect();
             reference(&unit.program, &given, &weights).map_err(|diagnostic| *diagnostic)
         })?;
     let outputs = signature.outputs.iter().map(|port| port.name.clone()).zip(result).collect();
-    Ok((Computed { outputs, compile_seconds: seconds(unit), call_seconds }, made_up))
+    let compile_seconds = seconds(unit);
+    Ok((Computed { outputs, compile_seconds, cached: false, call_seconds }, made_up))
 }
 
 /// Least, greatest and mean element; NaN of nothing.

@@ -6,9 +6,10 @@
 //! where that can be had, that no tensor is empty, for a mean over nothing says nothing of a model.
 
 use crate::dim::{Dim, Symbol};
+use crate::driver::Outline;
 use crate::files::NamedTensors;
 use crate::graph::dims::DimEnv;
-use crate::graph::ir::{DimCondition, Program};
+use crate::graph::ir::DimCondition;
 use std::collections::BTreeSet;
 
 /// A choice of sizes.
@@ -34,7 +35,7 @@ const MAX_ELEMS: usize = 1 << 26;
 
 /// Choices in order of preference, at least one. If only one is left, no other has any chance: nothing
 /// is open, or nothing that was tried is accepted.
-pub fn choices(program: &Program, inputs: &NamedTensors) -> Vec<Sizes> {
+pub fn choices(program: &Outline, inputs: &NamedTensors) -> Vec<Sizes> {
     let known = given(program, inputs);
     let dims = &program.signature.dims;
     let open: Vec<&Symbol> = dims.iter().filter(|symbol| known.get(symbol).is_none()).collect();
@@ -62,7 +63,7 @@ pub fn choices(program: &Program, inputs: &NamedTensors) -> Vec<Sizes> {
 }
 
 /// What the shapes of the inputs say.
-fn given(program: &Program, inputs: &NamedTensors) -> DimEnv {
+fn given(program: &Outline, inputs: &NamedTensors) -> DimEnv {
     let mut known = DimEnv::new();
     for port in &program.signature.inputs {
         let Some(tensor) = inputs.get(&port.name) else { continue };
@@ -84,14 +85,8 @@ fn with(known: &DimEnv, chosen: Vec<(Symbol, i64)>) -> Sizes {
 }
 
 /// That every axis of every tensor is at least 1.
-fn nothing_empty(program: &Program) -> impl Iterator<Item = DimCondition> {
-    let mut axes: BTreeSet<Dim> = BTreeSet::new();
-    for function in &program.functions {
-        let graph = &function.graph;
-        let types = graph.topological().into_iter().flat_map(|id| graph.node(id).results.clone());
-        axes.extend(types.flat_map(|ty| ty.shape.to_vec()).filter(|dim| dim.as_const().is_none()));
-    }
-    axes.into_iter().map(|axis| DimCondition::Le(Dim::ONE, axis))
+fn nothing_empty(program: &Outline) -> impl Iterator<Item = DimCondition> {
+    program.axes.iter().map(|axis| DimCondition::Le(Dim::ONE, axis.clone()))
 }
 
 fn conjuncts(condition: &DimCondition, found: &mut Vec<DimCondition>) {
@@ -135,7 +130,7 @@ fn are_different(sizes: &Sizes) -> bool {
 }
 
 /// Whether the inputs can be made.
-fn is_moderate(program: &Program, env: &DimEnv) -> bool {
+fn is_moderate(program: &Outline, env: &DimEnv) -> bool {
     let elems = |shape: &[Dim]| env.shape(shape).ok()?.into_iter().try_fold(1usize, usize::checked_mul);
     let all = program.signature.inputs.iter().map(|port| elems(&port.ty.shape));
     let sum = all.reduce(|sum, elems| sum?.checked_add(elems?));

@@ -33,12 +33,16 @@ pub fn verify(args: &VerifyArgs) -> Result<ExitCode, Error> {
         None => vec![(single_name(args), Ok(single_check(args)?))],
     };
     let threads = args.threads.start()?;
+    let cache = args.cache.open();
     let progress = ProgressBar::new(checks.len() as u64);
     let mut results: Vec<(String, Result<Vec<Comparison>, Error>)> = Vec::new();
     for (name, check) in checks {
         progress.inc(1);
         // A case whose files are missing is one that fails; the others still run.
-        results.push((name, check.and_then(|check| check.with_threads(&threads).run(&backends))));
+        results.push((
+            name,
+            check.and_then(|check| check.with_threads(&threads).with_cache(cache.clone()).run(&backends)),
+        ));
     }
     progress.finish_and_clear();
     let passes = |r: &Result<Vec<Comparison>, Error>| {
@@ -149,5 +153,6 @@ fn single_check(args: &VerifyArgs) -> Result<Check, Error> {
         tables: Vec::new(),
         measured: file,
         threads: None,
+        cache: None,
     })
 }

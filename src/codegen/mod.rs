@@ -11,6 +11,7 @@ pub mod clif;
 mod cpu;
 pub mod error;
 mod header;
+pub mod image;
 pub mod jit;
 pub mod mangle;
 pub mod math;

@@ -22,7 +22,7 @@ use std::fmt;
 use std::sync::Arc;
 
 /// A named size that is unknown at compile time.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct Symbol {
     name: Arc<str>,
     id: u32,
@@ -78,7 +78,7 @@ pub enum DimError {
 }
 
 /// A factor of a monomial.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub enum Atom {
     /// A named size.
     Symbol(Symbol),
@@ -107,17 +107,17 @@ const MAX_EXPONENT: u32 = 64;
 ///
 /// # Units
 /// Elements; index expressions reuse it for positions, so values may be negative.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct Dim(Repr);
 
 /// Constants are kept apart because almost every dimension is one.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 enum Repr {
     Const(i64),
     Poly(Arc<Poly>),
 }
 
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 struct Poly {
     /// Terms sorted by monomial, coefficients non-zero, not a lone constant.
     terms: Vec<(Monomial, i64)>,

@@ -7,13 +7,13 @@
 use super::compare::{Comparison, Tolerance, compare};
 use super::measured::compare_tables;
 use super::table::{Call, Case, CaseFile, MeasuredTable, expression};
-use super::{Compiler, Error, Unit, reference};
+use super::{Cache, Compiler, Error, Unit, reference};
 use crate::codegen::target::Kernels;
 use crate::codegen::vector::Isa;
 use crate::diag::{Diagnostic, Fault};
 use crate::files::{NamedTensors, read_tensors};
 use crate::loops::ir::LoopProgram;
-use crate::runtime::{Threads, Weights};
+use crate::runtime::{Compiled, Threads, Weights};
 use crate::tensor::{Tensor, TensorError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -58,6 +58,8 @@ pub struct Check {
     pub measured: CaseFile,
     /// What calls divide their work between.
     pub threads: Option<Threads>,
+    /// Where native code is kept and looked for.
+    pub cache: Option<Cache>,
 }
 
 /// One call of a check, ready to be made.
@@ -102,7 +104,14 @@ impl Check {
             tables: case.tables.clone(),
             measured: file,
             threads: None,
+            cache: None,
         })
+    }
+
+    /// The same check, whose native code is kept in `cache` and looked for there.
+    #[must_use]
+    pub fn with_cache(self, cache: Option<Cache>) -> Self {
+        Check { cache, ..self }
     }
 
     /// The same check, whose calls divide their work between `threads`.
@@ -135,6 +144,9 @@ impl Check {
 
     fn compiler(&self, call: &Call) -> Result<Compiler, Error> {
         let mut compiler = Compiler::new();
+        if let Some(cache) = &self.cache {
+            compiler = compiler.cache(cache.clone());
+        }
         if let Some(model) = &self.model {
             compiler = compiler.model(model);
         }
@@ -197,14 +209,20 @@ impl Check {
         }
         let signature = unit.program.signature.clone();
         let native: Vec<Kernels> = backends.iter().filter_map(|backend| backend.kernels()).collect();
-        if !native.is_empty() {
-            unit.optimise(None)?;
-            let loops = unit.lower()?;
-            for kernels in native {
-                let isa = kernels.isa().map_err(|e| Error::plain(e.to_diagnostic()))?;
-                let outputs = self.run_native(&mut unit, &loops, kernels, &inputs)?;
-                results.push((isa.map_or("clif", Isa::name), outputs));
-            }
+        let mut loops: Option<LoopProgram> = None;
+        for kernels in native {
+            let isa = kernels.isa().map_err(|e| Error::plain(e.to_diagnostic()))?;
+            unit.options.kernels = kernels;
+            let compiled = match (unit.cached(), &loops) {
+                (Some(compiled), _) => compiled,
+                (None, Some(loops)) => unit.generate_kept(loops.clone())?,
+                (None, None) => {
+                    unit.optimise(None)?;
+                    let lowered = loops.insert(unit.lower()?).clone();
+                    unit.generate_kept(lowered)?
+                }
+            };
+            results.push((isa.map_or("clif", Isa::name), self.run_native(&unit, compiled, &inputs)?));
         }
         let mut comparisons = Vec::new();
         for (backend, outputs) in results {
@@ -225,21 +243,18 @@ impl Check {
 impl Check {
     fn run_native(
         &self,
-        unit: &mut Unit,
-        loops: &LoopProgram,
-        kernels: Kernels,
+        unit: &Unit,
+        mut compiled: Compiled,
         inputs: &[Tensor],
     ) -> Result<Vec<Tensor>, Error> {
-        let sources = unit.sources.clone();
-        unit.options.kernels = kernels;
-        let mut compiled = unit.generate(loops.clone(), false)?;
+        let sources = &unit.sources;
         if let Some(threads) = &self.threads {
             compiled = compiled.with_threads(threads);
         }
-        let model = compiled.bind(&self.weights).map_err(|e| with_sources(&sources, e.to_diagnostic()))?;
+        let model = compiled.bind(&self.weights).map_err(|e| with_sources(sources, e.to_diagnostic()))?;
         let ports = &unit.program.signature.inputs;
         let named = ports.iter().zip(inputs).map(|(p, t)| (p.name.as_str(), t.view()));
-        let outputs = model.call(named).map_err(|e| with_sources(&sources, e.to_diagnostic()))?;
+        let outputs = model.call(named).map_err(|e| with_sources(sources, e.to_diagnostic()))?;
         Ok(outputs.into_tensors().into_values().collect())
     }
 }

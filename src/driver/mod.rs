@@ -1,11 +1,15 @@
 //! From a file to a stage: the one place where all stages meet.
 
+mod cache;
 pub mod cases;
 pub mod compare;
 pub mod measured;
+mod outline;
 mod reference;
 pub mod table;
 
+pub use cache::{Cache, CacheError};
+pub use outline::Outline;
 pub use reference::reference;
 
 use crate::codegen::target::{Cpu, Grain, Kernels, Options};
@@ -15,11 +19,12 @@ use crate::files::rename::RenameError;
 use crate::graph::ir::Program;
 use crate::graph::verify::{verify, verify_after};
 use crate::loops::ir::LoopProgram;
-use crate::runtime::Compiled;
+use crate::runtime::{CompileError, Compiled};
 use crate::sema::library::FolderLoader;
 use crate::sema::{Request, elaborate};
 use crate::source::SourceMap;
 use crate::span::FileId;
+use cache::{Found, Slot};
 use std::fmt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -91,6 +96,7 @@ impl From<RenameError> for Error {
 pub struct Compiler {
     request: Request,
     options: Options,
+    cache: Option<Cache>,
 }
 
 /// A program with its sources and the time each stage took.
@@ -104,6 +110,50 @@ pub struct Unit {
     pub options: Options,
     /// Stages in order.
     pub times: Vec<(&'static str, Duration)>,
+    /// Where its code is kept, and what with it.
+    kept: Option<(Slot, Outline)>,
+}
+
+/// A program to be called, as it stands.
+#[derive(Debug)]
+pub enum Start {
+    /// Its graph.
+    Graph(Box<Unit>),
+    /// Its code, from a cache.
+    Code {
+        /// The texts.
+        sources: SourceMap,
+        /// The code.
+        compiled: Compiled,
+        /// How long it took to find.
+        time: Duration,
+    },
+}
+
+impl Start {
+    /// The texts.
+    pub fn sources(&self) -> &SourceMap {
+        match self {
+            Start::Graph(unit) => &unit.sources,
+            Start::Code { sources, .. } => sources,
+        }
+    }
+
+    /// The code, compiled where it is not there; the time of each stage so far.
+    ///
+    /// # Errors
+    /// Limits, and processors that lack what the code needs.
+    pub fn code(&mut self) -> Result<(Compiled, Vec<(&'static str, Duration)>), Error> {
+        match self {
+            Start::Graph(unit) => {
+                unit.optimise(None)?;
+                let loops = unit.lower()?;
+                let compiled = unit.generate_kept(loops)?;
+                Ok((compiled, unit.times.clone()))
+            }
+            Start::Code { compiled, time, .. } => Ok((compiled.clone(), vec![("cache", *time)])),
+        }
+    }
 }
 
 impl Compiler {
@@ -167,6 +217,12 @@ impl Compiler {
         self
     }
 
+    /// Where compiled programs are kept and looked for; nowhere by default.
+    pub fn cache(mut self, cache: Cache) -> Self {
+        self.cache = Some(cache);
+        self
+    }
+
     /// The shape of an input whose rank is open: names and numbers.
     pub fn shape<S: Into<String>>(
         mut self,
@@ -189,7 +245,8 @@ impl Compiler {
     /// # Errors
     /// All errors of the file.
     pub fn compile_file(&self, path: impl AsRef<Path>) -> Result<Compiled, Error> {
-        self.compile(self.elaborate_file(path.as_ref())?)
+        let path = path.as_ref();
+        self.compile(&path.to_string_lossy(), &read_source(path)?, folder_of(path))
     }
 
     /// Compiles a text; imports of files are relative to the working directory.
@@ -197,13 +254,40 @@ impl Compiler {
     /// # Errors
     /// All errors of the text.
     pub fn compile_source(&self, name: &str, text: &str) -> Result<Compiled, Error> {
-        self.compile(self.elaborate_source(name, text, Path::new("."))?)
+        self.compile(name, text, Path::new("."))
     }
 
-    fn compile(&self, mut unit: Unit) -> Result<Compiled, Error> {
-        unit.optimise(None)?;
-        let loops = unit.lower()?;
-        unit.generate(loops, false)
+    fn compile(&self, name: &str, text: &str, folder: &Path) -> Result<Compiled, Error> {
+        if let Some(found) = self.find(name, text, folder) {
+            return Ok(found.compiled);
+        }
+        let unit = self.elaborate_source(name, text, folder)?;
+        Start::Graph(Box::new(unit)).code().map(|(compiled, _)| compiled)
+    }
+
+    /// What is known of a file's program before it is called: its code where the cache has it, else its graph.
+    ///
+    /// # Errors
+    /// All errors of the file.
+    pub fn start_file(&self, path: &Path) -> Result<(Start, Outline), Error> {
+        let (name, text, folder) = (path.to_string_lossy(), read_source(path)?, folder_of(path));
+        let started = Instant::now();
+        if let Some(Found { sources, outline, compiled }) = self.find(&name, &text, folder) {
+            let time = started.elapsed();
+            return Ok((Start::Code { sources, compiled, time }, outline));
+        }
+        let unit = self.elaborate_source(&name, &text, folder)?;
+        let outline = unit.kept.as_ref().map(|(_, outline)| outline.clone());
+        let outline = outline.unwrap_or_else(|| Outline::of(&unit.program));
+        Ok((Start::Graph(Box::new(unit)), outline))
+    }
+
+    fn find(&self, name: &str, text: &str, folder: &Path) -> Option<Found> {
+        self.slot(name, text, folder)?.find(self.options)
+    }
+
+    fn slot(&self, name: &str, text: &str, folder: &Path) -> Option<Slot> {
+        self.cache.as_ref().map(|cache| Slot::new(cache, name, text, folder, &self.request))
     }
 
     /// The graph of a file.
@@ -212,8 +296,7 @@ impl Compiler {
     /// All errors of the file.
     pub fn elaborate_file(&self, path: &Path) -> Result<Unit, Error> {
         let text = read_source(path)?;
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        self.elaborate_source(&path.to_string_lossy(), &text, folder)
+        self.elaborate_source(&path.to_string_lossy(), &text, folder_of(path))
     }
 
     /// The graph of a text whose imports lie in `folder`.
@@ -234,11 +317,16 @@ impl Compiler {
                 {
                     return Err(Error { sources, diagnostics: vec![fault.to_diagnostic()] });
                 }
-                Ok(Unit { sources, program, options: self.options, times })
+                let kept = self.slot(name, text, folder).map(|slot| (slot, Outline::of(&program)));
+                Ok(Unit { sources, program, options: self.options, times, kept })
             }
             Err(diagnostics) => Err(Error { sources, diagnostics }),
         }
     }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// The text of a source file.
@@ -313,6 +401,14 @@ impl Unit {
         Ok(loops)
     }
 
+    /// The code of the unit's options, if the compiler's cache has it.
+    fn cached(&mut self) -> Option<Compiled> {
+        let started = Instant::now();
+        let found = self.kept.as_ref().and_then(|(slot, _)| slot.find(self.options))?;
+        self.times.push(("cache", started.elapsed()));
+        Some(found.compiled)
+    }
+
     /// Native code; `text` keeps the printed CLIF.
     ///
     /// # Errors
@@ -320,6 +416,19 @@ impl Unit {
     pub fn generate(&mut self, loops: LoopProgram, text: bool) -> Result<Compiled, Error> {
         let result =
             self.timed("codegen", |unit| Compiled::with(loops, unit.options, text.then_some(&unit.sources)));
+        result.map_err(|error| self.error(vec![error.to_diagnostic()]))
+    }
+
+    /// Native code, which goes to the compiler's cache as well. The loops are what all passes made of the program.
+    fn generate_kept(&mut self, loops: LoopProgram) -> Result<Compiled, Error> {
+        let Some((slot, outline)) = self.kept.clone() else { return self.generate(loops, false) };
+        let result = self.timed("codegen", |unit| {
+            let (compiled, stored) = Compiled::storable(loops, unit.options)?;
+            if let Some(stored) = stored {
+                slot.keep(unit.options, &unit.sources, &outline, stored);
+            }
+            Ok::<_, CompileError>(compiled)
+        });
         result.map_err(|error| self.error(vec![error.to_diagnostic()]))
     }
 }

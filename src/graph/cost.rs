@@ -19,7 +19,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 /// The cost of a node or a graph.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Cost {
     /// # Units
     /// FLOPs, as defined in [`crate::ops::cost`].

@@ -14,7 +14,7 @@ use petgraph::visit::EdgeRef;
 use std::sync::Arc;
 
 /// Element type and shape of a value.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct TensorType {
     /// Element type.
     pub dtype: DType,
@@ -613,7 +613,7 @@ impl Program {
 }
 
 /// What the compiled entry takes and gives.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct Signature {
     /// Model and entry, `lstm.forward`.
     pub name: String,
@@ -630,7 +630,7 @@ pub struct Signature {
 }
 
 /// A named input or output.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Port {
     /// The user's name.
     pub name: String,
@@ -641,7 +641,7 @@ pub struct Port {
 }
 
 /// A weight tensor.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Weight {
     /// Its key in a weights file: `layers.0.plain.weight`.
     pub path: String,
@@ -676,7 +676,7 @@ impl DimCheck {
 }
 
 /// A truth value over sizes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum DimCondition {
     /// Equal.
     Eq(Dim, Dim),

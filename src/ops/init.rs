@@ -17,14 +17,14 @@ use crate::dtype::DType;
 use crate::tensor::{Data, Tensor, TensorError};
 
 /// An initialiser: what fills a weight when no file is given.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub enum Init {
     /// One value.
-    Fill(f64),
+    Fill(#[serde(with = "bits")] f64),
     /// Uniform on `(-bound, bound)`.
-    Uniform(f64),
+    Uniform(#[serde(with = "bits")] f64),
     /// Normal with mean 0 and this standard deviation.
-    Normal(f64),
+    Normal(#[serde(with = "bits")] f64),
     /// Uniform with bound `1 / sqrt(fan_in)`: what PyTorch's Linear and convolutions use
     /// (He et al. 2015 with a = sqrt(5)).
     KaimingUniform,
@@ -32,6 +32,19 @@ pub enum Init {
     XavierUniform,
     /// The identity matrix.
     Eye,
+}
+
+/// Reals by their bits, which no text form rounds.
+mod bits {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(value.to_bits())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+        u64::deserialize(deserializer).map(f64::from_bits)
+    }
 }
 
 /// Fills a weight.

@@ -8,11 +8,11 @@ use super::resolve::resolve;
 use super::threads::Threads;
 use super::weights::Weights;
 use crate::codegen::clif::Compiled as CompiledFunction;
-use crate::codegen::jit::Code;
+use crate::codegen::jit::{Code, Kept};
 use crate::codegen::target::Options;
 use crate::codegen::vector::kernel_text;
 use crate::graph::dims::DimEnv;
-use crate::graph::ir::Signature;
+use crate::graph::ir::{DimCheck, Signature};
 use crate::loops::buffers::{self, BlobLayout, LimitError, Plan};
 use crate::loops::ir::LoopProgram;
 use crate::source::SourceMap;
@@ -60,6 +60,16 @@ impl Compiled {
         options: impl Into<Options>,
         sources: Option<&SourceMap>,
     ) -> Result<Self, CompileError> {
+        Self::build(program, options.into(), sources, false).map(|(compiled, _)| compiled)
+    }
+
+    /// As [`Compiled::with`]; where the code is to be kept, also gives what to keep, with its bytes.
+    pub(super) fn build(
+        program: LoopProgram,
+        options: Options,
+        sources: Option<&SourceMap>,
+        keep: bool,
+    ) -> Result<(Self, Option<(Kept, Vec<u8>)>), CompileError> {
         let plan = buffers::plan(&program)?;
         let blob = BlobLayout::new(&program)?;
         let entry = &program.functions[program.entry];
@@ -68,8 +78,12 @@ impl Compiled {
                 "the entry takes other arguments than its inputs and the blob",
             ));
         }
-        let code = Code::new(&program, &plan, options.into(), sources)?;
-        Ok(Compiled { inner: Arc::new(Inner { program, plan, blob, code }), threads: None })
+        let (code, kept) = Code::build(&program, &plan, options, sources, keep)?;
+        Ok((Self::of(Inner { program, plan, blob, code }), kept))
+    }
+
+    pub(super) fn of(inner: Inner) -> Self {
+        Compiled { inner: Arc::new(inner), threads: None }
     }
 
     /// The same code, where binding and the calls of its models divide their work between `threads`.
@@ -86,6 +100,11 @@ impl Compiled {
     /// What the program takes and gives.
     pub fn signature(&self) -> &Signature {
         &self.inner.program.signature
+    }
+
+    /// What calls check of the free dimensions.
+    pub(crate) fn checks(&self) -> &[DimCheck] {
+        &self.inner.program.checks
     }
 
     /// The compiled functions, with their sizes.

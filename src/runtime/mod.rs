@@ -19,6 +19,7 @@ mod model;
 mod pool;
 mod record;
 mod resolve;
+mod stored;
 mod threads;
 mod weights;
 
@@ -29,5 +30,6 @@ pub use compiled::Compiled;
 pub use error::{BindError, CallError, CompileError, FailedSite, WeightFault};
 pub use model::{Model, Outputs};
 pub use record::{Node, Recorder, Span};
+pub(crate) use stored::Stored;
 pub use threads::{Threads, ThreadsError};
 pub use weights::Weights;

@@ -43,6 +43,9 @@ use indexmap::IndexMap;
 use std::collections::HashMap;
 use std::thread;
 
+/// What the texts of options are called among the sources.
+pub const COMMAND_LINE: &str = "the command line";
+
 /// What is to be compiled.
 #[derive(Clone, Debug, Default)]
 pub struct Request {

@@ -168,7 +168,7 @@ impl Elaborator<'_> {
         let mut arguments = Vec::new();
         for (name, text) in texts {
             // What is parsed is a model of one name, as long as the option that a user sees.
-            let id = self.sources.add("the command line", format!("{option} {name}={text}"));
+            let id = self.sources.add(super::COMMAND_LINE, format!("{option} {name}={text}"));
             let mask = format!("model {}={text}", "_".repeat(name.len()));
             let tree = match syntax::parse(id, &mask) {
                 Ok(tree) => tree,

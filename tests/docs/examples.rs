@@ -135,7 +135,14 @@ fn project() -> tempfile::TempDir {
 fn shell(script: &str, folder: &Path) -> std::process::Output {
     let mdlc = assert_cmd::cargo::cargo_bin("mdlc");
     let script = format!("{SHELL}\n{script}");
-    Command::new("sh").arg("-c").arg(script).env("MDLC", mdlc).current_dir(folder).output().unwrap()
+    Command::new("sh")
+        .arg("-c")
+        .arg(script)
+        .env("MDLC", mdlc)
+        .env("MDLC_CACHE_DIR", folder.join("cache"))
+        .current_dir(folder)
+        .output()
+        .unwrap()
 }
 
 #[test]

@@ -85,5 +85,6 @@ fn assert_current(path: &str, wanted: &str) {
 fn mdlc() -> assert_cmd::Command {
     let mut command = assert_cmd::Command::cargo_bin("mdlc").unwrap();
     command.current_dir(root());
+    command.env("MDLC_CACHE_DIR", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache"));
     command
 }

@@ -7,7 +7,7 @@ use crate::analysis::text::{Align, Table};
 use crate::cli::args::AnalyzeArgs;
 use crate::cli::data::read_weights;
 use crate::cli::sizes::choices;
-use crate::driver::Error;
+use crate::driver::{Error, Outline};
 use crate::files::NamedTensors;
 use crate::runtime::Weights;
 use serde_json::{Value as Json, json};
@@ -32,7 +32,9 @@ impl Report<'_> {
     pub(super) fn recurrences(&mut self, args: &AnalyzeArgs) -> Result<(), Error> {
         let unit = self.unit;
         let signature = &unit.program.signature;
-        let Some(sizes) = choices(&unit.program, &NamedTensors::new()).pop() else { return Ok(()) };
+        let Some(sizes) = choices(&Outline::of(&unit.program), &NamedTensors::new()).pop() else {
+            return Ok(());
+        };
         let failed = |diagnostic| Error { sources: unit.sources.clone(), diagnostics: vec![diagnostic] };
         let weights = match &args.weights {
             None => None,

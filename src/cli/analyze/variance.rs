@@ -7,7 +7,7 @@ use crate::analysis::variance::{Measured, Notes, Row, variances};
 use crate::cli::args::AnalyzeArgs;
 use crate::cli::data::draw_inputs;
 use crate::cli::sizes::{Sizes, choices};
-use crate::driver::{Error, Unit};
+use crate::driver::{Error, Outline, Unit};
 use crate::files::NamedTensors;
 use crate::runtime::Weights;
 use crate::tensor::Tensor;
@@ -24,7 +24,7 @@ const LETTERS: [(char, fn(&Notes) -> bool, &str); 4] = [
 
 /// The sizes that the numbers are for: the largest that are chosen, so that there is something to add up.
 fn sizes(unit: &Unit) -> Option<Sizes> {
-    choices(&unit.program, &NamedTensors::new()).pop()
+    choices(&Outline::of(&unit.program), &NamedTensors::new()).pop()
 }
 
 /// Runs of the reference evaluator on drawn weights and inputs.

@@ -12,7 +12,7 @@ use super::call::{Loaded, MadeUp, Suited, at, load};
 use super::{plain, print, print_json};
 use crate::diag::Fault;
 use crate::dim::Symbol;
-use crate::driver::{Error, Unit};
+use crate::driver::{Error, Start, Unit};
 use crate::files::atomic::write_atomically;
 use crate::loops::ir::{LoopProgram, MarkId};
 use crate::loops::marks::{self, Mark, Owners, module_of};
@@ -39,7 +39,10 @@ pub fn profile(args: &ProfileArgs) -> Result<ExitCode, Error> {
     let progress = ProgressBar::new_spinner();
     progress.enable_steady_tick(TICK);
     progress.set_message("compiling");
-    let Loaded { mut unit, weights, mapped, choices, .. } = load(&args.call)?;
+    let Loaded { start, weights, mapped, choices, .. } = load(&args.call, None)?;
+    let Start::Graph(mut unit) = start else {
+        return Err(plain("no-graph", Fault::Internal, "a profile wants a graph"));
+    };
     let threads = args.call.threads.start()?;
     unit.optimise(None)?;
     let unmarked = unit.lower()?;
@@ -49,14 +52,15 @@ pub fn profile(args: &ProfileArgs) -> Result<ExitCode, Error> {
     progress.set_message("measuring what this machine can do");
     let rates = probe::rates(&args.call.code, &threads)?;
     progress.set_message("calling");
-    let suited =
-        choices.first_that_suits(&unit, model.signature(), &|inputs| super::call::call(&model, inputs))?;
+    let suited = choices
+        .first_that_suits(&unit.sources, model.signature(), &|inputs| super::call::call(&model, inputs))?;
     let Suited { inputs, env, made_up, .. } = suited;
     let ports = unit.program.signature.inputs.clone();
     let views: Vec<(&str, TensorView<'_>)> =
         ports.iter().map(|port| (port.name.as_str(), inputs[&port.name].view())).collect();
     let limit = |part: f64| Limit { seconds: args.seconds * part, runs: args.runs };
-    let mut call = || model.call(views.iter().copied()).map(drop).map_err(|e| at(&unit, e.to_diagnostic()));
+    let mut call =
+        || model.call(views.iter().copied()).map(drop).map_err(|e| at(&unit.sources, e.to_diagnostic()));
     let seconds = median(limit(PLAIN).times(&mut call)?);
     // Two blobs of weights would be one too many.
     drop(model);
@@ -95,7 +99,7 @@ fn write_trace(path: &Path, text: &str) -> Result<(), Error> {
 
 fn bound(unit: &mut Unit, loops: LoopProgram, weights: &Weights, threads: &Threads) -> Result<Model, Error> {
     let compiled = unit.generate(loops, false)?.with_threads(threads);
-    compiled.bind(weights).map_err(|error| at(unit, error.to_diagnostic()))
+    compiled.bind(weights).map_err(|error| at(&unit.sources, error.to_diagnostic()))
 }
 
 /// How long to call.
@@ -138,7 +142,7 @@ fn recorded(
 ) -> Result<(Recorder, Option<Recorder>), Error> {
     let one = |recorder: &mut Recorder| {
         let outputs = model.call_recorded(views.iter().copied(), recorder);
-        outputs.map(drop).map_err(|error| at(unit, error.to_diagnostic()))
+        outputs.map(drop).map_err(|error| at(&unit.sources, error.to_diagnostic()))
     };
     let (mut recorder, mut warm) = (Recorder::new(), false);
     limit.times(&mut || {

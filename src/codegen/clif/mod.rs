@@ -70,7 +70,7 @@ pub struct Compiled {
 }
 
 /// The size of a function.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct CodeStats {
     /// Cranelift instructions as emitted.
     pub clif_insts: usize,
@@ -79,6 +79,27 @@ pub struct CodeStats {
     pub code_bytes: usize,
     /// Statements that threads may divide.
     pub tasks: usize,
+}
+
+/// A [`Compiled`] function without its text.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Summary {
+    name: String,
+    id: u32,
+    number: usize,
+    stats: CodeStats,
+}
+
+impl Compiled {
+    pub(crate) fn summary(&self) -> Summary {
+        let Compiled { name, id, number, stats, .. } = self;
+        Summary { name: name.clone(), id: id.as_u32(), number: *number, stats: *stats }
+    }
+
+    pub(crate) fn of_summary(summary: Summary) -> Compiled {
+        let Summary { name, id, number, stats } = summary;
+        Compiled { name, id: FuncId::from_u32(id), number, stats, text: None }
+    }
 }
 
 /// The functions of a module, and the kernels that they call.

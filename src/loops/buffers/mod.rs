@@ -223,7 +223,7 @@ impl Plan {
 }
 
 /// How the results of the bind function lie in the blob of packed weights.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct BlobLayout {
     /// One part per result of the bind function, in order.
     pub parts: Vec<BlobPart>,
@@ -233,7 +233,7 @@ pub struct BlobLayout {
 }
 
 /// A part of the blob.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct BlobPart {
     /// # Units
     /// Bytes from the start, a multiple of [`ALIGN_BYTES`].
