@@ -6,8 +6,8 @@
 //! inside. Nothing else changes, so a marked program computes the same bits; an unmarked one
 //! has no trace of any of this.
 //!
-//! [`work`] counts what each piece computes and moves, [`owners`] finds whose weights it reads,
-//! [`describe`] says what it is.
+//! [`work()`] counts what each piece computes and moves, [`owners`] finds whose weights it reads,
+//! [`describe()`] says what it is.
 
 mod describe;
 mod owners;
