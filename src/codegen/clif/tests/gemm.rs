@@ -208,10 +208,20 @@ fn sizes_around_wide_tiles_are_right() {
     }
 }
 
-/// Right operands that are too large to be read in place: in parts, copied and not.
+/// Right operands that are too large to be read in place: in parts, copied and not; and panels that are higher
+/// than others.
 #[test]
 fn parts_of_long_products_are_right() {
-    for (m, n, k) in [(45, 1100, 300), (30, 300, 700), (1, 600, 400), (515, 300, 520), (3, 2060, 129)] {
+    let sizes = [
+        (45, 1100, 300),
+        (30, 300, 700),
+        (60, 500, 600),
+        (1, 600, 400),
+        (515, 300, 520),
+        (1100, 33, 20),
+        (3, 2060, 129),
+    ];
+    for (m, n, k) in sizes {
         for (tail, free) in [(Tail::None, true), (Tail::Bias, false), (Tail::Heavy, true)] {
             let layouts = (Layout::Rows, Layout::Rows, Layout::Rows);
             run(Case { size: (m, n, k), layouts, tail, free, split: false });

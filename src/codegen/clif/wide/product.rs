@@ -197,6 +197,18 @@ impl FuncCx<'_, '_> {
     }
 }
 
+/// Whether rows of the right operand are known to lie evenly over the terms and the axes around them.
+fn is_even(product: &Sides) -> bool {
+    let mut inside = product.k.known.zip(product.rhs.slow.known).and_then(|(k, row)| k.checked_mul(row));
+    for axis in product.outer.iter().rev() {
+        if inside.is_none() || axis.rhs.known != inside {
+            return false;
+        }
+        inside = inside.zip(axis.extent.known).and_then(|(inside, points)| inside.checked_mul(points));
+    }
+    true
+}
+
 /// What of a product its code depends on.
 fn macro_kernel(product: &Sides, tail: Option<Tail>, arguments: &[Argument], divided: bool) -> MacroKernel {
     let grows = |by: &Poly| by.known() != Some(0);
@@ -211,11 +223,12 @@ fn macro_kernel(product: &Sides, tail: Option<Tail>, arguments: &[Argument], div
     MacroKernel {
         rows: m.known,
         columns: n.known,
-        compact: size.map(|(terms, row)| MacroKernel::is_compact(terms, row)),
+        footprint: size.map(|(terms, row)| MacroKernel::footprint(terms, row)),
         crowded: lhs.slow.known.is_some_and(MacroKernel::is_crowded),
         unit: lhs.fast.is(1),
         transposed: !rhs.fast.is(1),
         outer: product.outer.len(),
+        even: is_even(product),
         divided,
         tail,
         arguments: arguments.iter().map(moving).collect(),

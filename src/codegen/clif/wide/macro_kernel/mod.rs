@@ -54,8 +54,8 @@ pub(super) struct MacroKernel {
     /// Rows and columns, where they are known; positive.
     pub rows: Option<i64>,
     pub columns: Option<i64>,
-    /// Whether the right operand is compact, where that and the number of rows are known.
-    pub compact: Option<bool>,
+    /// How the right operand lies, where that and the number of rows are known.
+    pub footprint: Option<Footprint>,
     /// Whether rows of the left operand fall into the same sets of the cache.
     pub crowded: bool,
     /// Whether the left operand is contiguous along the terms.
@@ -64,11 +64,23 @@ pub(super) struct MacroKernel {
     pub transposed: bool,
     /// Contracted axes around the terms.
     pub outer: usize,
+    /// Whether rows of the right operand lie evenly over all contracted axes.
+    pub even: bool,
     /// Whether it does the shares that the frame names, not all.
     pub divided: bool,
     pub tail: Option<Tail>,
     /// Arguments of the body; those that move with the row or column say how.
     pub arguments: Vec<Option<Moving>>,
+}
+
+/// How much memory lies between the first and the last element of a right operand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Footprint {
+    /// So little that it is read as it is.
+    Compact,
+    /// More, in rows that are near each other.
+    Narrow,
+    Wide,
 }
 
 /// An argument of a body that depends on where the kernel starts.

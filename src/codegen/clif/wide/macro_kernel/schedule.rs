@@ -12,11 +12,13 @@
 //! - A right operand of at most [`COMPACT_BYTES`] is read in place, all terms in one go.
 //! - A greater one is read in parts of the contraction. For few tiles parts of [`PLACED_TERMS`]
 //!   rows are read in place: so many pages are known at once, and the next strip finds them known.
+//!   Of rows of at most [`NARROW_ELEMS`] it may be more, [`PACKED_TERMS`].
 //! - For many tiles a strip of [`PACKED_TERMS`] rows is copied first ([`Pack`]), into the first
 //!   cache, where its vectors are aligned; the copy costs about 3 in `m` of the time.
 //! - Sums of a part are stored to the result and loaded by the next, so their order stays the same.
-//! - A panel has at most [`PANEL_ROWS`] rows: with the terms of a part it stays in half a second
-//!   cache of 1 MiB, the smallest around.
+//! - Tiles ask for the rows of the strip that comes next, into the second cache.
+//! - A panel has at most [`PANEL_ROWS`] rows, and a last one some more: with the terms of a part it stays
+//!   in about half a second cache of 1 MiB, the smallest around.
 //! - Where rows of the left operand are a multiple of 4 KiB apart, they fall into the same sets of
 //!   the first cache, so tiles are lower and wider.
 //! - A right operand that is contiguous along the terms is transposed as it is copied: for all
@@ -30,7 +32,7 @@ use super::super::super::super::vector::line::Line;
 use super::super::super::super::vector::pack::Pack;
 use super::super::super::super::vector::tile::{Tile, UNROLLED, slot, tallest, widest};
 use super::super::super::units::{Span, overlap, part_of_row, rows_of};
-use super::{MacroCx, MacroKernel, Product, frame};
+use super::{Footprint, MacroCx, MacroKernel, Product, frame};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{FuncRef, InstBuilder, MemFlagsData, Value, types};
 
@@ -42,7 +44,10 @@ const PACKED_TERMS: i64 = 256;
 const PLACED_TERMS: i64 = 64;
 /// Rows from which on strips are copied: of a right operand that is not compact, and of any.
 const MIN_PACKED_ROWS: i64 = 40;
-const ALWAYS_PACKED_ROWS: i64 = 112;
+const MIN_PACKED_NARROW_ROWS: i64 = 112;
+const ALWAYS_PACKED_ROWS: i64 = 192;
+/// Elements between rows of a right operand that are near each other: at most a page.
+const NARROW_ELEMS: i64 = 768;
 /// Vectors of a strip that is transposed: what its copy needs, the stack must hold.
 const MAX_TRANSPOSED_VECTORS: usize = 4;
 /// Elements between rows that are 4 KiB apart, and rows of tiles then.
@@ -52,6 +57,8 @@ const LOW_ROWS: usize = 7;
 const MIN_AHEAD_ROWS: usize = 4;
 /// Rows of a panel: full tiles of any height.
 pub(in super::super) const PANEL_ROWS: i64 = 504;
+/// Rows by which the last panel may be higher.
+const MAX_MORE_ROWS: i64 = 126;
 /// Columns of a unit of work of single rows: what is read in order of each row of the matrix.
 pub(in super::super) const LINE_COLUMNS: i64 = 512;
 /// Single rows of products with more vectors of columns than this read the matrix in order.
@@ -95,6 +102,8 @@ enum Choice {
 struct Right {
     start: Value,
     terms: Value,
+    /// Of a strip: one per term, and per point of the axes around the terms.
+    rows: Value,
     /// Where the next part starts.
     next: Value,
 }
@@ -102,7 +111,7 @@ struct Right {
 /// Rows of the next strip that tiles of a panel's first band ask for in every few steps, so that all
 /// are asked for by the time the band is done.
 fn ahead(of: &MacroKernel, band: &Band) -> usize {
-    if of.transposed || of.outer > 0 || band.rows < MIN_AHEAD_ROWS {
+    if of.transposed || !of.even || band.rows < MIN_AHEAD_ROWS {
         return 0;
     }
     (UNROLLED as u64).div_ceil(band.least.max(1) as u64) as usize
@@ -122,8 +131,12 @@ struct Strips {
 
 impl MacroKernel {
     /// Of a right operand with so many terms and elements between its rows.
-    pub(in super::super) fn is_compact(terms: i64, row: i64) -> bool {
-        terms.saturating_mul(row.saturating_abs()).saturating_mul(4) <= COMPACT_BYTES
+    pub(in super::super) fn footprint(terms: i64, row: i64) -> Footprint {
+        let row = row.saturating_abs();
+        if terms.saturating_mul(row).saturating_mul(4) <= COMPACT_BYTES {
+            return Footprint::Compact;
+        }
+        if row <= NARROW_ELEMS { Footprint::Narrow } else { Footprint::Wide }
     }
 
     /// Of a left operand with so many elements between its rows.
@@ -215,10 +228,16 @@ impl MacroCx<'_, '_> {
             return all;
         };
         let mut all = Vec::new();
-        if m >= PANEL_ROWS {
-            all.push(Panels { from: zero, count: self.int(m / PANEL_ROWS), bands: vec![full] });
+        // A few rows more make the last panel higher, for one of their own would read all strips again.
+        let full_panels = match m % PANEL_ROWS {
+            1..=MAX_MORE_ROWS => (m / PANEL_ROWS - 1).max(0),
+            _ => m / PANEL_ROWS,
+        };
+        if full_panels > 0 {
+            all.push(Panels { from: zero, count: self.int(full_panels), bands: vec![full] });
         }
-        let (start, m) = (m - m % PANEL_ROWS, m % PANEL_ROWS);
+        let start = full_panels * PANEL_ROWS;
+        let m = m - start;
         if m == 0 {
             return all;
         }
@@ -305,12 +324,17 @@ impl MacroCx<'_, '_> {
             return Parts { terms: all, packed: Choice::Never };
         }
         let tall = rows >= tallest(self.isa).min(LOW_ROWS) - 1;
-        if let (Some(m), Some(compact)) = (of.rows, of.compact) {
-            let packed = tall && m >= if compact { ALWAYS_PACKED_ROWS } else { MIN_PACKED_ROWS };
-            let terms = match (packed, compact) {
-                (true, _) => self.int(PACKED_TERMS),
-                (false, true) => all,
-                (false, false) => self.int(PLACED_TERMS),
+        if let (Some(m), Some(footprint)) = (of.rows, of.footprint) {
+            let least = match footprint {
+                Footprint::Compact => ALWAYS_PACKED_ROWS,
+                Footprint::Narrow => MIN_PACKED_NARROW_ROWS,
+                Footprint::Wide => MIN_PACKED_ROWS,
+            };
+            let packed = tall && m >= least;
+            let terms = match (packed, footprint) {
+                (true, _) | (false, Footprint::Narrow) => self.int(PACKED_TERMS),
+                (false, Footprint::Compact) => all,
+                (false, Footprint::Wide) => self.int(PLACED_TERMS),
             };
             return Parts { terms, packed: if packed { Choice::Always } else { Choice::Never } };
         }
@@ -351,7 +375,13 @@ impl MacroCx<'_, '_> {
         let left = self.moved(left, term, product.lhs_step);
         let right = self.moved(product.rhs, term, product.rhs_row);
         let next = self.moved(right, parts.terms, product.rhs_row);
-        let right = Right { start: right, terms, next };
+        // All rows of a strip, those of the axes around the terms included.
+        let outer = if product.of.even { product.of.outer as i32 } else { 0 };
+        let rows = (0..outer).fold(terms, |rows, axis| {
+            let points = self.read(slot::OUTER + slot::OUTER_SLOTS * axis);
+            self.builder.ins().imul(rows, points)
+        });
+        let right = Right { start: right, terms, rows, next };
         for strip in strips {
             self.strip(product, panels, (row, left), right, parts.packed, *strip)?;
         }
@@ -364,7 +394,7 @@ impl MacroCx<'_, '_> {
         let beside = self.moved(right.start, after, product.rhs_step);
         let more = self.builder.ins().icmp(IntCC::SignedLessThan, after, product.n);
         let next = self.builder.ins().select(more, beside, right.next);
-        let passed = self.builder.ins().iadd_imm_s(right.terms, -1);
+        let passed = self.builder.ins().iadd_imm_s(right.rows, -1);
         let last = self.moved(next, passed, product.rhs_row);
         for (slot, value) in [(slot::NEXT, next), (slot::NEXT_ROW, product.rhs_row), (slot::NEXT_LAST, last)]
         {
