@@ -91,9 +91,10 @@ fn attention(graph: &Graph, id: NodeIndex, order: &[NodeIndex], vars: &Vars) -> 
 /// axes that it and its weights have, but for the queries, which are the last of them.
 fn weighted_rows(graph: &Graph, id: NodeIndex, index: &Index, vars: &Vars) -> Option<Vec<usize>> {
     let reduce = index.reduce.as_ref()?;
+    let [keys] = &reduce.axes[..] else { return None };
     // Weights of a few keys are no scores that are worth a region.
-    let few = reduce.axes[0].extent.as_const().is_some_and(|keys| keys <= BLOCK_QUERIES);
-    if !is_plain_sum(index) || reduce.axes.len() != 1 || few {
+    let few = keys.extent.as_const().is_some_and(|keys| keys <= BLOCK_QUERIES);
+    if !is_plain_sum(index) || few {
         return None;
     }
     let ranges = Ranges { indices: index.extents(), vars: vars.clone() };
