@@ -8,6 +8,10 @@ test:
 fuzz-programs:
     MDLC_PROGRAMS=20000 cargo test --release --test programs -- --nocapture
 
+# Ten times the damaged files, the loads and unloads, and the rest of the robustness tests.
+robustness:
+    MDLC_ROBUSTNESS=10 cargo test --release --test robustness
+
 # Error bounds of the math functions over every f32.
 exhaustive-math:
     MDLC_EXHAUSTIVE=1 cargo test --release --lib codegen::math

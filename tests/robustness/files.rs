@@ -237,3 +237,32 @@ fn a_file_that_shrinks_while_it_is_read() {
     });
     println!("{read} read, {refused} refused");
 }
+
+/// An import is a file below the root file's folder, by whatever way it is written or linked.
+#[test]
+fn imports_stay_below_the_root() {
+    let folder = tempfile::tempdir().unwrap();
+    let (inside, outside) = (folder.path().join("inside"), folder.path().join("outside"));
+    fs::create_dir_all(&inside).unwrap();
+    fs::create_dir_all(&outside).unwrap();
+    fs::write(outside.join("two.mdl"), MODEL).unwrap();
+    fs::write(inside.join("own.mdl"), MODEL).unwrap();
+    let absolute = outside.join("two.mdl").display().to_string();
+    std::os::unix::fs::symlink(outside.join("two.mdl"), inside.join("link.mdl")).unwrap();
+    std::os::unix::fs::symlink(&outside, inside.join("linked")).unwrap();
+    std::os::unix::fs::symlink(inside.join("own.mdl"), inside.join("near.mdl")).unwrap();
+    let root = inside.join("root.mdl");
+    for (import, code) in [
+        ("own.mdl", 0),
+        ("near.mdl", 0),
+        ("link.mdl", 3),
+        ("linked/two.mdl", 3),
+        (absolute.as_str(), 1),
+        ("../outside/two.mdl", 1),
+    ] {
+        fs::write(&root, format!("use \"{import}\" as other\nmodel m = other.Two()\n")).unwrap();
+        let run = Mdlc::new(["check"]).arg(&root).run();
+        assert_eq!(run.code, code, "{import}: {}", run.stderr);
+        assert!(code == 0 || run.stderr.contains(import), "{import}: {}", run.stderr);
+    }
+}
